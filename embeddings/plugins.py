@@ -1,0 +1,45 @@
+"""Names to objects: the built-in table, an entry point of an installed package, or `module:attribute`.
+
+The built-in table comes first because under a Ray working_dir nothing is installed and entry points are empty.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+BUILT_IN: dict[str, dict[str, str]] = {
+    "miner.encoders": {
+        "hashing": "embeddings.hashing:HashingEncoder",
+        "lite": "embeddings.lite:LiteEncoder",
+        "openclip": "embeddings.openclip:OpenClipEncoder",
+    },
+    "miner.readers": {
+        "images": "miner.readers.images:ImagesReader",
+        "nuscenes": "miner.readers.nuscenes:NuScenesReader",
+        "synthetic": "miner.readers.synthetic:SyntheticReader",
+    },
+}
+
+
+class UnknownPlugin(LookupError):
+    """No plugin of that name; the message lists the known ones."""
+
+
+def plugin_names(group: str) -> list[str]:
+    """All names of a group, sorted."""
+    return sorted({*BUILT_IN.get(group, {}), *(point.name for point in entry_points(group=group))})
+
+
+def load_plugin(group: str, name: str) -> Any:
+    """The object behind `name` in `group` (e.g. "miner.readers"). Raises UnknownPlugin listing the known names."""
+    target = BUILT_IN.get(group, {}).get(name)
+    if target is None:
+        for point in entry_points(group=group, name=name):
+            return point.load()
+        if ":" not in name:
+            raise UnknownPlugin(f"unknown {group.rpartition('.')[2][:-1]} {name!r}. Known: {', '.join(plugin_names(group))}")
+        target = name
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)

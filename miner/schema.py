@@ -1,0 +1,238 @@
+"""The tables of a lake as Arrow schemas, and `check`, through which every row goes before it is written.
+
+Times are int64 nanoseconds, spans half-open `[start_ns, end_ns)`, lengths metres, angles radians. A pose `dst_SE3_src`
+takes points of frame src to frame dst: `p_dst = R(rotation_wxyz) @ p_src + translation`. Boxes in pixels are
+`x0, y0, x1, y1` from the top left corner of the full image. Only fields that may be absent are nullable.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from miner.errors import SchemaError, UnknownName
+
+_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
+
+
+def _f(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+def _key(name: str) -> pa.Field:
+    return pa.field(name, pa.string(), nullable=False, metadata=_KEY)
+
+
+_STRING, _TIME = pa.string(), pa.int64()
+POSE = pa.struct([_f("translation", pa.list_(pa.float64(), 3)), _f("rotation_wxyz", pa.list_(pa.float64(), 4))])
+REGION = pa.struct([_f(edge, pa.float32()) for edge in ("x0", "y0", "x1", "y1")])
+_TABLE_SPAN = pa.struct([_f("table", _STRING), _f("first", pa.int64()), _f("last", pa.int64())])
+
+SCENES = pa.schema(
+    [
+        _key("scene_id"),
+        _f("dataset", _STRING),
+        _f("log_id", _STRING),
+        _f("name", _STRING),
+        _f("start_ns", _TIME),
+        _f("end_ns", _TIME),
+        pa.field("location", _STRING),
+        pa.field("vehicle", _STRING),
+        pa.field("split", _STRING),
+        pa.field("license", _STRING),
+        pa.field("description", _STRING),
+    ]
+)
+
+SAMPLE_DATA = pa.schema(
+    [
+        _key("sample_data_id"),
+        _f("scene_id", _STRING),
+        pa.field("sample_id", _STRING),
+        _f("channel", _STRING),
+        _f("modality", _STRING),  # camera, lidar or radar
+        _f("timestamp_ns", _TIME),
+        _f("is_key_frame", pa.bool_()),
+        _f("uri", _STRING),
+        pa.field("offset", pa.int64()),
+        pa.field("length", pa.int64()),
+        pa.field("num_bytes", pa.int64()),
+        pa.field("etag", _STRING),
+        _f("fileformat", _STRING),  # jpg, png, nuscenes_bin (float32 x,y,z,intensity,ring), ...
+        pa.field("ego_SE3_sensor", POSE),
+        pa.field("global_SE3_ego", POSE),
+        pa.field("intrinsic", pa.list_(pa.float64(), 9)),  # 3 x 3, row by row
+        pa.field("distortion", pa.list_(pa.float64())),
+    ]
+)
+
+ASSETS = pa.schema(
+    [
+        _key("sample_data_id"),
+        _f("scene_id", _STRING),
+        _f("sha256", _STRING),
+        _f("num_bytes", pa.int64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("num_points", pa.int64()),
+        pa.field("sharpness", pa.float32()),
+        pa.field("exposure", pa.float32()),
+        pa.field("phash", pa.int64()),
+        _f("flags", pa.list_(_STRING)),
+    ]
+)
+
+ANNOTATIONS = pa.schema(
+    [
+        _key("annotation_id"),
+        _f("scene_id", _STRING),
+        pa.field("sample_id", _STRING),
+        pa.field("sample_data_id", _STRING),  # required with bbox_xyxy
+        pa.field("track_id", _STRING),
+        _f("category", _STRING),
+        pa.field("timestamp_ns", _TIME),
+        pa.field("ego_SE3_object", POSE),
+        pa.field("size_lwh", pa.list_(pa.float64(), 3)),
+        pa.field("bbox_xyxy", pa.list_(pa.float64(), 4)),
+        pa.field("num_lidar_pts", pa.int32()),
+        _f("attributes", _STRING),  # a JSON object
+        _f("source", _STRING),
+        _f("version", _STRING),
+    ]
+)
+
+CLIPS = pa.schema(
+    [_key("clip_id"), _f("scene_id", _STRING), _f("start_ns", _TIME), _f("end_ns", _TIME), _f("recipe", _STRING)]
+)
+
+CLIP_FACTS = pa.schema(
+    [
+        _key("clip_id"),
+        _f("scene_id", _STRING),
+        _f("start_ns", _TIME),
+        _f("end_ns", _TIME),
+        _f("dataset", _STRING),
+        _f("log_id", _STRING),
+        _f("scene", _STRING),
+        pa.field("location", _STRING),
+        pa.field("vehicle", _STRING),
+        pa.field("split", _STRING),
+        pa.field("license", _STRING),
+        pa.field("description", _STRING),
+        _f("num_frames", pa.int32()),
+        _f("num_sweeps", pa.int32()),
+        _f("categories", pa.list_(pa.struct([_f("name", _STRING), _f("count", pa.int32())]))),
+    ]
+)
+
+INDEXES = pa.schema(
+    [
+        _key("index_id"),
+        _f("table", _STRING),
+        _f("table_version", pa.int64()),
+        _f("encoder", _STRING),
+        _f("kind", _STRING),
+        _f("metric", _STRING),
+        _f("params", _STRING),  # a JSON object
+        _f("num_vectors", pa.int64()),
+        pa.field("sha256", _STRING),
+        pa.field("uri", _STRING),
+    ]
+)
+
+LINEAGE = pa.schema(
+    [
+        _key("event_id"),
+        _f("run_id", _STRING),
+        _f("job", _STRING),
+        _f("status", _STRING),  # complete, or interrupted: rebuilt from the transactions of a run that died
+        _f("event_time_ns", _TIME),
+        _f("inputs", pa.list_(_TABLE_SPAN)),
+        _f("outputs", pa.list_(_TABLE_SPAN)),
+        _f("config", _STRING),
+        _f("code_version", _STRING),
+        pa.field("seed", pa.int64()),
+        _f("cost", _STRING),  # a JSON object: units, rows, seconds
+    ]
+)
+
+QUARANTINE = pa.schema(
+    [
+        _key("stage"),
+        _key("key"),
+        _f("scene_id", _STRING),
+        _f("reason", _STRING),
+        _f("detail", _STRING),
+        _f("attempts", pa.int32()),
+        _f("run_id", _STRING),
+    ]
+)
+
+LEASES = pa.schema([_key("table"), _f("run_id", _STRING), _f("owner", _STRING), _f("heartbeat_ns", _TIME)])
+
+TABLES: dict[str, pa.Schema] = {
+    "scenes": SCENES,
+    "sample_data": SAMPLE_DATA,
+    "assets": ASSETS,
+    "annotations": ANNOTATIONS,
+    "clips": CLIPS,
+    "clip_facts": CLIP_FACTS,
+    "indexes": INDEXES,
+    "lineage": LINEAGE,
+    "quarantine": QUARANTINE,
+    "leases": LEASES,
+}
+
+
+def embeddings_schema(encoder: str, version: str, dim: int) -> pa.Schema:
+    """Schema of `embeddings/<encoder>`: one vector a row, unit length, never null.
+
+    `part` numbers the rows of one reading from 0 (the whole frame, its tiles), so counting `part = 0` counts readings.
+    `region` is the part of the frame the vector saw, as shares of width and height; null is the whole frame.
+    """
+    fields = [
+        _key("embedding_id"),
+        _f("sample_data_id", _STRING),
+        _f("scene_id", _STRING),
+        _f("channel", _STRING),
+        _f("timestamp_ns", _TIME),
+        _f("part", pa.int16()),
+        pa.field("region", REGION),
+        _f("vector", pa.list_(pa.float32(), dim)),
+    ]
+    return pa.schema(fields, metadata={"encoder": encoder, "version": version, "dim": str(dim)})
+
+
+def schema_of(table: str) -> pa.Schema:
+    """The declared schema of a fixed table (embeddings tables get theirs from the encoder)."""
+    if table not in TABLES:
+        raise UnknownName.of("table", table, TABLES)
+    return TABLES[table]
+
+
+def key_of(schema: pa.Schema) -> list[str]:
+    """The names of the key columns."""
+    return [field.name for field in schema if field.metadata and field.metadata.get(next(iter(_KEY))) == b"true"]
+
+
+def check(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`table` with exactly the columns, order and types of `schema`; a missing nullable column is filled with nulls.
+
+    Raises SchemaError naming the column for a missing or unknown one, a wrong type, or a null that may not be.
+    """
+    if unknown := set(table.column_names) - set(schema.names):
+        raise SchemaError(f"unknown columns: {', '.join(sorted(unknown))}", f"Declared: {', '.join(schema.names)}")
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            if not field.nullable and len(table):
+                raise SchemaError(f"column {field.name!r} is missing")
+            columns.append(pa.nulls(len(table), field.type))
+            continue
+        column = table[field.name]
+        if column.null_count and not field.nullable:
+            raise SchemaError(f"column {field.name!r} has {column.null_count} nulls but may have none")
+        try:
+            columns.append(column.cast(field.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise SchemaError(f"column {field.name!r} is {column.type}, declared {field.type}: {error}") from error
+    return pa.Table.from_arrays(columns, schema=schema)
