@@ -1,0 +1,263 @@
+"""Named, versioned tables of a lake: a folder or URI of Lance datasets, each at `<lake>/<table>.lance`.
+
+Any Lance client opens them. Workers call `write`, which stores data files nobody sees yet; one driver calls `commit`,
+which makes a group of them visible in one version, with the run's stamp in the same transaction. `Append` never conflicts
+in Lance, so whoever commits holds the table's lease (`miner.lease`) and commits against the version it last saw.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lance
+import pyarrow as pa
+import pyarrow.fs
+from lance.fragment import FragmentMetadata, write_fragments
+
+from miner.errors import Conflict, NotFound, SchemaError
+from miner.schema import check, key_of, schema_of
+
+RUN = "miner.run_id"
+_HARMLESS = {"Rewrite", "CreateIndex"}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One version of a table and what wrote it: `operation` is Lance's (Append, Update, Rewrite, ...)."""
+
+    version: int
+    operation: str
+    properties: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Store:
+    """The tables of one lake. Small and picklable: a worker gets it by value.
+
+    `uri` is a path or a URI (file, s3, gs, az); `storage_options` go to Lance unchanged and are never printed.
+    """
+
+    uri: str
+    storage_options: Mapping[str, str] | None = field(default=None, repr=False)
+
+    @classmethod
+    def create(cls, uri: str, storage_options: Mapping[str, str] | None = None) -> Store:
+        """The lake at `uri`, made if it is not there."""
+        store = cls(_absolute(uri), storage_options)
+        store.ensure("lineage")
+        return store
+
+    @classmethod
+    def open(cls, uri: str, storage_options: Mapping[str, str] | None = None) -> Store:
+        """The lake at `uri`. Raises NotFound if there is none."""
+        store = cls(_absolute(uri), storage_options)
+        if not store.exists("lineage"):
+            raise NotFound(f"no lake at {uri}", "Make one with: miner ingest SOURCE --lake LAKE")
+        return store
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def tables(self) -> list[str]:
+        """Names of the tables that exist, sorted: `scenes`, ..., `embeddings/lite`."""
+        filesystem, root = pyarrow.fs.FileSystem.from_uri(self.uri) if "://" in self.uri else (_local(), self.uri)
+        names = []
+        for folder, prefix in ((root, ""), (f"{root}/embeddings", "embeddings/")):
+            entries = filesystem.get_file_info(pyarrow.fs.FileSelector(folder, allow_not_found=True))
+            names += [prefix + entry.base_name.removesuffix(".lance") for entry in entries if entry.extension == "lance"]
+        return sorted(name for name in names if self.exists(name))
+
+    def exists(self, table: str) -> bool:
+        """Whether the table is there."""
+        return self._find(table) is not None
+
+    def version(self, table: str) -> int:
+        """The current version number; 0 for a table that is not there."""
+        dataset = self._find(table)
+        return 0 if dataset is None else int(dataset.version)
+
+    def schema(self, table: str) -> pa.Schema:
+        """The stored schema with its metadata."""
+        return self.dataset(table).schema
+
+    def count(self, table: str, filter: str | None = None) -> int:
+        """Rows that match `filter`; 0 for a table that is not there."""
+        dataset = self._find(table)
+        return 0 if dataset is None else int(dataset.count_rows(filter=filter))
+
+    def scan(
+        self, table: str, columns: Sequence[str] | None = None, filter: str | None = None, version: int | None = None
+    ) -> pa.Table:
+        """Rows as Arrow. `filter` is trusted SQL: user input goes through `miner.query.filters` first."""
+        chosen = None if columns is None else list(columns)
+        return self.dataset(table, version).to_table(columns=chosen, filter=filter)
+
+    def batches(
+        self, table: str, columns: Sequence[str] | None = None, filter: str | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows as a stream of record batches, in no fixed order."""
+        chosen = None if columns is None else list(columns)
+        return iter(self.dataset(table).scanner(columns=chosen, filter=filter, scan_in_order=False).to_batches())
+
+    def commits(self, table: str, after: int = 0) -> list[Commit]:
+        """The commits of versions `after` + 1 to now, oldest first; versions cleaned away are skipped."""
+        dataset = self.dataset(table)
+        versions = [entry["version"] for entry in dataset.versions()] if after + 1 < dataset.version else [dataset.version]
+        commits = []
+        for version in sorted(version for version in versions if version > after):
+            transaction = dataset.read_transaction(version)
+            if transaction is not None:
+                kind = type(transaction.operation).__name__
+                commits.append(Commit(version, kind, dict(transaction.transaction_properties or {})))
+        return commits
+
+    def dataset(self, table: str, version: int | None = None) -> lance.LanceDataset:
+        """The Lance dataset itself. Raises NotFound if it is not there."""
+        dataset = self._find(table, version)
+        if dataset is None:
+            raise NotFound(f"{self.uri} has no table {table!r}" + (f" at version {version}" if version else ""))
+        return dataset
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def ensure(self, table: str, schema: pa.Schema | None = None) -> None:
+        """Make the table if it is not there. Raises SchemaError if it is there with other columns or metadata."""
+        wanted = schema or schema_of(table)
+        if not self.exists(table):
+            try:
+                options = _options(self.storage_options)
+                lance.write_dataset(wanted.empty_table(), self._path(table), enable_stable_row_ids=True, **options)
+            except OSError as error:  # another run made it first: then the check below judges it
+                if "already exists" not in str(error):
+                    raise
+        found = self.schema(table)
+        if not _same(found, wanted):
+            raise SchemaError(
+                f"table {table!r} of {self.uri} was written with another schema or encoder version:\n"
+                f"  there: {_brief(found)}\n  here:  {_brief(wanted)}",
+                "Use the release that wrote it, another lake, or (for embeddings) drop the table and embed again.",
+            )
+
+    def write(self, table: str, rows: pa.Table) -> list[str]:
+        """Store rows as data files that no version shows yet; what comes back goes to `commit`. Safe in any process."""
+        if not len(rows):
+            return []
+        checked = check(rows, self.schema(table))
+        options = _options(self.storage_options)
+        fragments = write_fragments(checked, self._path(table), schema=checked.schema, enable_stable_row_ids=True, **options)
+        return [json.dumps(fragment.to_json()) for fragment in fragments]
+
+    def commit(self, table: str, fragments: Iterable[str], properties: Mapping[str, str], since: int) -> int:
+        """Make fragments visible in one new version stamped with `properties`; gives the version.
+
+        Raises Conflict if, after version `since`, anybody but this run (`miner.run_id`) changed the table's rows.
+        """
+        for commit in self.commits(table, since):
+            if commit.properties.get(RUN) != properties.get(RUN) and commit.operation not in _HARMLESS:
+                raise Conflict(
+                    f"table {table!r} was changed by another run (version {commit.version}) while this one held it",
+                    "Nothing was written twice. Run the same command again.",
+                )
+        operation = lance.LanceOperation.Append([FragmentMetadata.from_json(text) for text in fragments])
+        return self._commit(table, lance.Transaction(self.version(table), operation, transaction_properties=dict(properties)))
+
+    def append(self, table: str, rows: pa.Table, properties: Mapping[str, str] | None = None) -> int:
+        """Write and commit a few rows at once (small tables, tests); gives the version."""
+        fragments = self.write(table, rows)
+        return self.commit(table, fragments, properties or {}, self.version(table)) if fragments else self.version(table)
+
+    def replace(self, table: str, rows: pa.Table, owned: str, properties: Mapping[str, str]) -> int:
+        """Make `rows` the only rows among those matching `owned`, in one commit: update, insert and delete by key."""
+        dataset = self.dataset(table)
+        merge = dataset.merge_insert(key_of(dataset.schema)).use_index(False)
+        merge = merge.when_matched_update_all().when_not_matched_insert_all().when_not_matched_by_source_delete(owned)
+        transaction, _ = merge.execute_uncommitted(check(rows, dataset.schema))
+        transaction.transaction_properties = dict(properties)
+        return self._commit(table, transaction)
+
+    def upsert(self, table: str, rows: pa.Table, condition: str | None = None) -> int:
+        """Insert rows and update those whose key is there (and for which `condition` on `target.*` holds).
+
+        Atomic between processes for declared keys; gives how many rows were inserted or updated.
+        """
+        dataset = self.dataset(table)
+        merge = dataset.merge_insert(key_of(dataset.schema)).use_index(False).conflict_retries(20)
+        done = merge.when_matched_update_all(condition).when_not_matched_insert_all().execute(check(rows, dataset.schema))
+        return int(done["num_inserted_rows"] + done["num_updated_rows"])
+
+    def delete(self, table: str, filter: str) -> None:
+        """Delete the rows that match a trusted filter."""
+        self.dataset(table).delete(filter)
+
+    def tag(self, table: str, name: str, version: int) -> None:
+        """Name a version, which keeps it from being cleaned away. Tagging the same version again is no error."""
+        tags = self.dataset(table).tags
+        if name not in tags.list():
+            tags.create(name, version)
+
+    def trim(self, table: str, keep: int) -> None:
+        """Forget all but the last `keep` versions of a small, often rewritten table."""
+        dataset = self.dataset(table)
+        if len(dataset.versions()) > 4 * keep:
+            dataset.optimize.compact_files()
+            dataset.cleanup_old_versions(older_than=timedelta(0), retain_versions=keep)
+
+    def index_keys(self, table: str) -> bool:
+        """BTREE indexes on the keys and `scene_id`, made or brought up to date; whether anything changed."""
+        dataset = self.dataset(table)
+        wanted = {*key_of(dataset.schema), *({"scene_id"} & set(dataset.schema.names))}
+        present = {name for index in dataset.describe_indices() for name in index.field_names}
+        for column in sorted(wanted - present):
+            dataset.create_scalar_index(column, "BTREE")
+        stale = any(_unindexed(dataset, index.name) for index in dataset.describe_indices())
+        if stale:
+            dataset.optimize.optimize_indices()
+        return bool(wanted - present) or stale
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _path(self, table: str) -> str:
+        return f"{self.uri}/{table}.lance"
+
+    def _find(self, table: str, version: int | None = None) -> lance.LanceDataset | None:
+        try:
+            return lance.dataset(self._path(table), version=version, **_options(self.storage_options))
+        except ValueError as error:
+            if "not found" in str(error).lower():
+                return None
+            raise
+
+    def _commit(self, table: str, transaction: lance.Transaction) -> int:
+        options = _options(self.storage_options)
+        return int(lance.LanceDataset.commit(self._path(table), transaction, **options).version)
+
+
+def _absolute(uri: str) -> str:
+    if "://" in uri:
+        return uri.removeprefix("file://").rstrip("/")
+    return str(Path(uri).expanduser().resolve())
+
+
+def _local() -> pyarrow.fs.LocalFileSystem:
+    return pyarrow.fs.LocalFileSystem()
+
+
+def _options(storage_options: Mapping[str, str] | None) -> dict[str, Any]:
+    return {"storage_options": dict(storage_options)} if storage_options else {}
+
+
+def _same(left: pa.Schema, right: pa.Schema) -> bool:
+    return left.equals(right) and dict(left.metadata or {}) == dict(right.metadata or {})
+
+
+def _brief(schema: pa.Schema) -> str:
+    metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    return f"{', '.join(f'{f.name} {f.type}' for f in schema if not pa.types.is_struct(f.type))} {metadata or ''}"
+
+
+def _unindexed(dataset: lance.LanceDataset, index: str) -> bool:
+    return bool(dataset.stats.index_stats(index).get("num_unindexed_rows", 0))
