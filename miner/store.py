@@ -1,8 +1,9 @@
 """Named, versioned tables of a lake: a folder or URI of Lance datasets, each at `<lake>/<table>.lance`.
 
 Any Lance client opens them. Workers call `write`, which stores data files nobody sees yet; one driver calls `commit`,
-which makes a group of them visible in one version, with the run's stamp in the same transaction. `Append` never conflicts
-in Lance, so whoever commits holds the table's lease (`miner.lease`) and commits against the version it last saw.
+which makes a group of them visible in one version, with the run's stamp in the same transaction. `Append` never
+conflicts in Lance, so whoever commits holds the table's lease (`miner.lease`) and commits against the version it last
+saw.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ class Store:
         names = []
         for folder, prefix in ((root, ""), (f"{root}/embeddings", "embeddings/")):
             entries = filesystem.get_file_info(pyarrow.fs.FileSelector(folder, allow_not_found=True))
-            names += [prefix + entry.base_name.removesuffix(".lance") for entry in entries if entry.extension == "lance"]
+            names += [
+                prefix + entry.base_name.removesuffix(".lance") for entry in entries if entry.extension == "lance"
+            ]
         return sorted(name for name in names if self.exists(name))
 
     def exists(self, table: str) -> bool:
@@ -106,7 +109,9 @@ class Store:
     def commits(self, table: str, after: int = 0) -> list[Commit]:
         """The commits of versions `after` + 1 to now, oldest first; versions cleaned away are skipped."""
         dataset = self.dataset(table)
-        versions = [entry["version"] for entry in dataset.versions()] if after + 1 < dataset.version else [dataset.version]
+        versions = (
+            [entry["version"] for entry in dataset.versions()] if after + 1 < dataset.version else [dataset.version]
+        )
         commits = []
         for version in sorted(version for version in versions if version > after):
             transaction = dataset.read_transaction(version)
@@ -148,7 +153,9 @@ class Store:
             return []
         checked = check(rows, self.schema(table))
         options = _options(self.storage_options)
-        fragments = write_fragments(checked, self._path(table), schema=checked.schema, enable_stable_row_ids=True, **options)
+        fragments = write_fragments(
+            checked, self._path(table), schema=checked.schema, enable_stable_row_ids=True, **options
+        )
         return [json.dumps(fragment.to_json()) for fragment in fragments]
 
     def commit(self, table: str, fragments: Iterable[str], properties: Mapping[str, str], since: int) -> int:
@@ -163,12 +170,16 @@ class Store:
                     "Nothing was written twice. Run the same command again.",
                 )
         operation = lance.LanceOperation.Append([FragmentMetadata.from_json(text) for text in fragments])
-        return self._commit(table, lance.Transaction(self.version(table), operation, transaction_properties=dict(properties)))
+        return self._commit(
+            table, lance.Transaction(self.version(table), operation, transaction_properties=dict(properties))
+        )
 
     def append(self, table: str, rows: pa.Table, properties: Mapping[str, str] | None = None) -> int:
         """Write and commit a few rows at once (small tables, tests); gives the version."""
         fragments = self.write(table, rows)
-        return self.commit(table, fragments, properties or {}, self.version(table)) if fragments else self.version(table)
+        return (
+            self.commit(table, fragments, properties or {}, self.version(table)) if fragments else self.version(table)
+        )
 
     def replace(self, table: str, rows: pa.Table, owned: str, properties: Mapping[str, str]) -> int:
         """Make `rows` the only rows among those matching `owned`, in one commit: update, insert and delete by key."""
@@ -186,7 +197,9 @@ class Store:
         """
         dataset = self.dataset(table)
         merge = dataset.merge_insert(key_of(dataset.schema)).use_index(False).conflict_retries(20)
-        done = merge.when_matched_update_all(condition).when_not_matched_insert_all().execute(check(rows, dataset.schema))
+        done = (
+            merge.when_matched_update_all(condition).when_not_matched_insert_all().execute(check(rows, dataset.schema))
+        )
         return int(done["num_inserted_rows"] + done["num_updated_rows"])
 
     def delete(self, table: str, filter: str) -> None:
@@ -234,6 +247,12 @@ class Store:
     def _commit(self, table: str, transaction: lance.Transaction) -> int:
         options = _options(self.storage_options)
         return int(lance.LanceDataset.commit(self._path(table), transaction, **options).version)
+
+
+def one_of(column: str, values: Iterable[str]) -> str:
+    """The filter `column IN (...)` for trusted columns and any values."""
+    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+    return f"{column} IN ({quoted})"
 
 
 def _absolute(uri: str) -> str:

@@ -1,0 +1,70 @@
+"""Group commits: what workers wrote becomes visible, many fragments at a time, stamped with the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import pyarrow as pa
+
+from miner.lineage import Run, Span
+from miner.schema import QUARANTINE
+from miner.stage import Failure, Stage
+from miner.store import Store
+from miner.worker import Receipt
+
+_GROUP_FRAGMENTS = 32
+_GROUP_SECONDS = 30.0
+
+
+class Committer:
+    """Collects receipts and commits them in groups: children first, the parent last, then the quarantine."""
+
+    def __init__(self, store: Store, stage: Stage, run: Run, assert_held: Callable[[], None]) -> None:
+        self._store, self._stage, self._run, self._assert_held = store, stage, run, assert_held
+        self._seen = {output.table: store.version(output.table) for output in stage.outputs}
+        self._group: list[Receipt] = []
+        self._number, self._opened = 0, time.monotonic()
+        self.first = dict(self._seen)
+        self.rows: dict[str, int] = {}
+        self.failures: list[Failure] = []
+        self.taken = 0
+        self.units = 0
+        self.busy_s = 0.0
+
+    def add(self, receipt: Receipt) -> None:
+        """Take a finished block; commits when the group is full or old enough."""
+        self._group.append(receipt)
+        self.taken += len(receipt.units)
+        files = sum(len(fragments) for receipt in self._group for fragments in receipt.fragments.values())
+        if files >= _GROUP_FRAGMENTS or time.monotonic() - self._opened > _GROUP_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what is collected."""
+        group, self._group, self._opened = self._group, [], time.monotonic()
+        if not group:
+            return
+        self._assert_held()
+        stamp = self._run.stamp(stage=self._stage.name, group=self._number)
+        for output in self._stage.outputs:
+            fragments = [text for receipt in group for text in receipt.fragments.get(output.table, ())]
+            if fragments:
+                self._seen[output.table] = self._store.commit(output.table, fragments, stamp, self._seen[output.table])
+        self._quarantine([failure for receipt in group for failure in receipt.failures], stamp)
+        for receipt in group:
+            self.units += len(receipt.units)
+            self.busy_s += receipt.seconds
+            for table, rows in receipt.rows.items():
+                self.rows[table] = self.rows.get(table, 0) + rows
+        self._number += 1
+
+    def spans(self) -> list[Span]:
+        """The versions this run wrote, by table."""
+        return [Span(t, self.first[t] + 1, last) for t, last in self._seen.items() if last > self.first[t]]
+
+    def _quarantine(self, failures: list[Failure], stamp: Mapping[str, str]) -> None:
+        if failures:
+            rows = [{"stage": self._stage.name, "run_id": self._run.run_id, **vars(failure)} for failure in failures]
+            self._store.append("quarantine", pa.Table.from_pylist(rows, schema=QUARANTINE), stamp)
+            self.failures += failures

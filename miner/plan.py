@@ -1,0 +1,142 @@
+"""What is still to do: the units missing from at least one output of a stage and not in quarantine.
+
+Planning is by scene: counts of input and outputs are compared per scene, and keys are listed only where they differ, at
+most `CHUNK` at a time, so a plan over tens of millions of readings needs little memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from miner.stage import Output, Stage
+from miner.store import Store, one_of
+
+CHUNK = 1_000_000
+_LISTED_SCENES = 500
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Units per scene, sorted by scene id: how many there are, and how many each output with a unit column has."""
+
+    stage: Stage
+    scene_ids: pa.Array
+    units: NDArray[np.int64]
+    done: NDArray[np.int64]  # (outputs with a unit column, scenes)
+    quarantined: int
+
+    @property
+    def total(self) -> int:
+        """All units of the input."""
+        return int(self.units.sum())
+
+    @property
+    def open_scenes(self) -> NDArray[np.bool_]:
+        """Scenes with a unit that at least one output lacks (quarantined units among them)."""
+        return np.asarray((self.done < self.units).any(axis=0))
+
+    @property
+    def open_units(self) -> int:
+        """About how many units are pending: exact but for units in quarantine or lacking different outputs."""
+        return int((self.units - self.done.min(axis=0)).clip(min=0).sum())
+
+
+def make_plan(store: Store, stage: Stage) -> Plan:
+    """Compare the counts per scene of a stage's input and outputs."""
+    inputs = stage.counts(store).sort_by("scene_id")
+    scene_ids = inputs["scene_id"].combine_chunks()
+    done = [_done(store, stage, output, scene_ids) for output in stage.outputs if output.unit is not None]
+    quarantined = store.count("quarantine", f"stage = '{stage.name}'")
+    return Plan(stage, scene_ids, inputs["units"].to_numpy(), np.array(done).reshape(len(done), -1), quarantined)
+
+
+def pending(store: Store, plan: Plan) -> Iterator[pa.Table]:
+    """The pending units in chunks: the stage's unit columns plus `lacks` and `partial`.
+
+    `lacks` is a bit mask over `stage.outputs` (children always set), `partial` tells that a child table already has
+    rows of the unit's scene, left by a run that died between two commits.
+    """
+    is_open = plan.open_scenes
+    part = np.cumsum(plan.units) // CHUNK
+    for number in np.unique(part[is_open]):
+        chosen = np.flatnonzero(is_open & (part == number))
+        scenes = plan.scene_ids.take(pa.array(chosen))
+        units = _lacking(store, plan.stage, scenes)
+        if len(units):
+            yield units
+
+
+def _lacking(store: Store, stage: Stage, scenes: pa.Array) -> pa.Table:
+    scene_filter = _scene_filter(scenes)
+    units = _only(stage.units(store, scene_filter, scenes), "scene_id", scenes)
+    lacks = np.zeros(len(units), np.int32)
+    partial = np.zeros(len(units), np.bool_)
+    for bit, output in enumerate(stage.outputs):
+        if output.unit is None:
+            lacks |= 1 << bit
+            partial |= _is_in(units["scene_id"], _column(store, output.table, "scene_id", scene_filter))
+        else:
+            lacks |= np.where(
+                _is_in(units["key"], _column(store, output.table, output.unit, scene_filter)), 0, 1 << bit
+            )
+    parents = sum(1 << bit for bit, output in enumerate(stage.outputs) if output.unit is not None)
+    quarantined = _column(store, "quarantine", "key", f"stage = '{stage.name}'")
+    wanted = ((lacks & parents) != 0) & ~_is_in(units["key"], quarantined)
+    found = units.append_column("lacks", pa.array(lacks)).append_column("partial", pa.array(partial))
+    return found.filter(pa.array(wanted))
+
+
+def _done(store: Store, stage: Stage, output: Output, scene_ids: pa.Array) -> NDArray[np.int64]:
+    if not store.exists(output.table):
+        return np.zeros(len(scene_ids), np.int64)
+    counts = scene_counts(store, output.table, output.one_per_unit)
+    place = pc.index_in(scene_ids, counts["scene_id"]).to_numpy(zero_copy_only=False)
+    found = np.append(counts["units"].to_numpy(), 0)
+    rows: NDArray[np.int64] = found[np.where(np.isnan(place), len(found) - 1, place).astype(np.int64)]
+    return np.minimum(rows, 1) if output.unit == "scene_id" else rows
+
+
+def scene_counts(store: Store, table: str, filter: str | None = None) -> pa.Table:
+    """Rows per scene of a table: columns scene_id (string), units (int64)."""
+    partial = []
+    for batch in store.batches(table, ["scene_id"], filter):
+        counted = pc.value_counts(batch["scene_id"])
+        partial.append(pa.table({"scene_id": counted.field("values"), "units": counted.field("counts")}))
+        if len(partial) >= 1024:
+            partial = [_summed(partial)]
+    return _summed(partial)
+
+
+def _summed(partial: list[pa.Table]) -> pa.Table:
+    empty = pa.table({"scene_id": pa.array([], pa.string()), "units": pa.array([], pa.int64())})
+    summed = pa.concat_tables([empty, *partial]).group_by("scene_id").aggregate([("units", "sum")])
+    return summed.rename_columns(["scene_id", "units"])
+
+
+def _scene_filter(scenes: pa.Array) -> str:
+    if len(scenes) <= _LISTED_SCENES:
+        return one_of("scene_id", scenes.to_pylist())
+    return f"scene_id >= '{scenes[0]}' AND scene_id <= '{scenes[-1]}'"
+
+
+def _column(store: Store, table: str, column: str, filter: str) -> pa.ChunkedArray:
+    if not store.exists(table):
+        return pa.chunked_array([], pa.string())
+    return store.scan(table, [column], filter)[column]
+
+
+def _is_in(values: pa.ChunkedArray, allowed: pa.ChunkedArray) -> NDArray[np.bool_]:
+    if not len(allowed):
+        return np.zeros(len(values), np.bool_)
+    found: NDArray[np.bool_] = pc.is_in(values, allowed).to_numpy()
+    return found
+
+
+def _only(units: pa.Table, column: str, allowed: pa.Array) -> pa.Table:
+    return units.filter(pc.is_in(units[column], allowed))
