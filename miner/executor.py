@@ -1,7 +1,7 @@
 """The engine: `map` a stage over its pending units, `reduce` tables to a table, each unit exactly once.
 
 An executor only decides where blocks run. Everything that makes the result exact is here, once, for all of them:
-planning by anti-join, leases, fragments by workers and group commits by the driver, retries in halved blocks,
+planning by anti-join, leases, fragments by workers and group commits by the driver, retries in ever smaller blocks,
 quarantine.
 """
 
@@ -30,6 +30,7 @@ from miner.worker import BlockWorker, Receipt
 MAX_ATTEMPTS = 3
 _BLOCKS_PER_WORKER = 4
 _MAX_BLOCK_UNITS = 1000
+_PIECES = 8
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,11 @@ class Executor(ABC):
             single = all(len(block) == 1 for block in unfinished.values())
             alone += single
             if single and alone >= MAX_ATTEMPTS:
+                if not committer.taken and len(chunk) > 1:
+                    raise MinerError(f"stage {stage.name}: not one of {len(chunk)} units got through", _any(errors))
                 committer.add(Receipt(tuple(unfinished), failures=_give_up(unfinished, errors)))
                 break
-            blocks = [half for block in unfinished.values() for half in _halves(block)]
+            blocks = [half for block in unfinished.values() for half in _split(block)]
         committer.flush()
         self._show(plan, committer)
 
@@ -189,9 +192,14 @@ def _blocks(chunk: pa.Table, workers: int, batch_size: int) -> list[pa.Table]:
     return blocks
 
 
-def _halves(block: pa.Table) -> list[pa.Table]:
-    middle = (len(block) + 1) // 2
-    return [part for part in (block.slice(0, middle), block.slice(middle)) if len(part)]
+def _split(block: pa.Table) -> list[pa.Table]:
+    """Smaller blocks to find the unit that kills its worker: eighths take a third of the rounds that halves do."""
+    size = -(-len(block) // _PIECES)
+    return [block.slice(start, size) for start in range(0, len(block), size)]
+
+
+def _any(errors: Mapping[str, str]) -> str:
+    return next(iter(errors.values()), "Every worker died: see Ray's logs for the cause (memory? a broken library?).")
 
 
 def _give_up(blocks: Mapping[str, pa.Table], errors: Mapping[str, str]) -> list[Failure]:

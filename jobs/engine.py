@@ -1,0 +1,126 @@
+"""`RayExecutor`: blocks of units run as a Ray Data pipeline, on this machine or on a cluster.
+
+Workers write data files and give back receipts of a few hundred bytes; the driver consumes them while the pipeline runs
+and commits. Decoded pixels and vectors never travel. What is exact about the result is in `miner.executor`, not here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+from ray.exceptions import RayError
+
+from miner.errors import MinerError
+from miner.executor import Executor
+from miner.stage import Reduction, Stage
+from miner.store import Store
+from miner.worker import BlockWorker, Receipt
+
+_CPUS_PER_ACTOR = 0.9  # a whole CPU each would leave none for Ray Data's own tasks, which then wait for ever
+_RESTARTS = 1
+_THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+
+class _RayWorker:
+    """A `BlockWorker` behind Ray Data: a block in, its pickled receipt out. Made once per actor."""
+
+    def __init__(self, stage: Stage, store: Store) -> None:
+        # An exception here would make Ray start the actor again and again: it becomes the receipt of the first block.
+        self._broken: Exception | None = None
+        try:
+            self._worker = BlockWorker(stage, store)
+        except Exception as error:
+            self._broken = error
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        if self._broken is not None:
+            fatal = self._broken if isinstance(self._broken, MinerError) else MinerError(repr(self._broken))
+            receipt = Receipt(tuple(block["key"].to_pylist()), fatal=fatal)
+        else:
+            receipt = self._worker(block)
+        return pa.table({"receipt": pa.array([pickle.dumps(receipt)], pa.large_binary())})
+
+
+@dataclass
+class RayExecutor(Executor):
+    """Ray Data over a cluster of its own on this machine (`address="local"`), or over the one at `address`."""
+
+    address: str = "local"
+    num_cpus: int | None = None
+
+    @property
+    def workers(self) -> int:
+        self._connect()
+        return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Iterator[Receipt]:
+        self._connect()
+        _check_resources(stage)
+        source = ray.data.from_arrow_refs([ray.put(block) for block in blocks])
+        receipts = source.map_batches(
+            _RayWorker,
+            fn_constructor_args=(stage, store),
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(blocks))),
+            num_cpus=_CPUS_PER_ACTOR,
+            num_gpus=stage.num_gpus,
+            max_restarts=_RESTARTS,
+            max_task_retries=_RESTARTS,
+        )
+        try:
+            for batch in receipts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                yield from (pickle.loads(receipt) for receipt in batch["receipt"].to_pylist())
+        except RayError as error:
+            if "creation task" in str(error):  # no actor can start: no unit is to blame
+                raise MinerError(f"Ray workers cannot start: {_cause(error)}") from error
+            self.notify(f"a Ray worker died, its units are tried again ({_cause(error)})")
+
+    def run_reduction(self, reduction: Reduction, store: Store, stamp: Mapping[str, str]) -> None:
+        self._connect()
+        replace = ray.remote(num_cpus=1, max_retries=_RESTARTS)(Executor.run_reduction)
+        ray.get(replace.remote(None, reduction, store, stamp))
+
+    def _connect(self) -> None:
+        if not ray.is_initialized():
+            started = time.perf_counter()
+            options: dict[str, Any] = {"num_cpus": self.num_cpus, "include_dashboard": False} if self.address == "local" else {}
+            os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+            ray.init(
+                address=self.address, log_to_driver=False, logging_level=logging.CRITICAL, runtime_env={"env_vars": _THREADS}, **options
+            )
+            self.notify(f"Ray is up after {time.perf_counter() - started:.1f} s: {_resources()}")
+        context = ray.data.DataContext.get_current()
+        context.max_errored_blocks = -1
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+
+
+def _cause(error: Exception) -> str:
+    """The line that tells the cause, which Ray prints last."""
+    return [line.strip() for line in str(error).splitlines() if line.strip()][-1]
+
+
+def _check_resources(stage: Stage) -> None:
+    found = ray.cluster_resources().get("GPU", 0)
+    if stage.num_gpus > found:
+        raise MinerError(
+            f"stage {stage.name} asks for {stage.num_gpus:g} GPU a worker, the cluster has {found:g}: {_resources()}",
+            "Run it without GPUs, or on a cluster that has them.",
+        )
+
+
+def _resources() -> str:
+    found = ray.cluster_resources()
+    return f"{found.get('CPU', 0):g} CPU, {found.get('GPU', 0):g} GPU"
