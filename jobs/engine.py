@@ -7,12 +7,10 @@ and commits. Decoded pixels and vectors never travel. What is exact about the re
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import ray
@@ -94,11 +92,10 @@ class RayExecutor(Executor):
     def _connect(self) -> None:
         if not ray.is_initialized():
             started = time.perf_counter()
-            options: dict[str, Any] = {"num_cpus": self.num_cpus, "include_dashboard": False} if self.address == "local" else {}
-            os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-            ray.init(
-                address=self.address, log_to_driver=False, logging_level=logging.CRITICAL, runtime_env={"env_vars": _THREADS}, **options
-            )
+            own = {"num_cpus": self.num_cpus, "include_dashboard": False} if self.address == "local" else {}
+            environment = {"env_vars": _THREADS}
+            quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+            ray.init(address=self.address, runtime_env=environment, **quiet, **own)
             self.notify(f"Ray is up after {time.perf_counter() - started:.1f} s: {_resources()}")
         context = ray.data.DataContext.get_current()
         context.max_errored_blocks = -1

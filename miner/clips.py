@@ -42,8 +42,16 @@ class Recipe:
         return round(self.window_s * 1e9)
 
 
-def active_recipe(store: Store) -> Recipe | None:
-    """The recipe the lake's clips were cut with; None before the first clip."""
+def choose_recipe(store: Store, window_s: float | None) -> Recipe:
+    """The recipe to cut with: the lake's own, which a given `window_s` must agree with, or a new one."""
+    active = _active_recipe(store)
+    wanted = (active or Recipe()) if window_s is None else Recipe(window_s)
+    if active is not None and wanted != active:
+        raise UsageError(f"the lake's clips are cut by {active}, not {wanted}", "One recipe is active per lake.")
+    return wanted
+
+
+def _active_recipe(store: Store) -> Recipe | None:
     if not store.exists("clips") or not store.count("clips"):
         return None
     first = store.dataset("clips").head(1, columns=["recipe"])["recipe"][0].as_py()
@@ -76,13 +84,12 @@ class CutStage(Stage):
 
     def prepare(self, store: Store) -> Prepare:
         def readings(units: pa.Table) -> pa.Table:
-            scenes = units["scene_id"].to_pylist()
-            rows = store.scan("sample_data", ["scene_id", "timestamp_ns"], one_of("scene_id", scenes))
+            rows = store.scan("sample_data", ["scene_id", "timestamp_ns"], one_of("scene_id", units["key"].to_pylist()))
             times = rows.group_by("scene_id").aggregate([("timestamp_ns", "list")])
-            joined = units.join(times, "scene_id")
+            of_unit = times["timestamp_ns_list"].take(pc.index_in(units["key"], times["scene_id"]))
             empty = BadInput("no-readings", "the scene has no reading of any sensor")
-            lists = joined["timestamp_ns_list"]
-            return with_failures(joined, (None if there else empty for there in pc.is_valid(lists).to_pylist()))
+            found = with_failures(units, (None if there else empty for there in pc.is_valid(of_unit).to_pylist()))
+            return found.append_column("times", of_unit)
 
         return readings
 
@@ -94,7 +101,7 @@ class CutStage(Stage):
 
     def _clips(self, unit: dict[str, Any]) -> pa.Table:
         scene_id, start = unit["scene_id"], unit["start_ns"]
-        times = np.array(unit["timestamp_ns_list"], np.int64)
+        times = np.array(unit["times"], np.int64)
         starts = np.unique((times - start) // self.recipe.window_ns) * self.recipe.window_ns + start
         recipe = str(self.recipe)
         return pa.table(

@@ -121,7 +121,9 @@ class Executor(ABC):
             with lease(store, [table], run.run_id, self.wait, self.notify):
                 recover(store, table)
                 before = store.version(table)
-                self.run_reduction(reduction, store, run.stamp(stage=reduction.name, source=repr(inputs)))
+                self.run_reduction(
+                    reduction, store, run.stamp(stage=reduction.name, owned=reduction.owned, source=repr(inputs))
+                )
                 rows = {table: store.count(table, reduction.owned)}
                 cost = {"seconds": round(time.perf_counter() - started, 3)}
                 record(store, run, inputs, [Span(table, before + 1, store.version(table))], cost)
@@ -225,8 +227,10 @@ def _has_work(store: Store, plan: Plan) -> bool:
 
 def _source(store: Store, reduction: Reduction) -> str | None:
     """The input versions the reduction's rows were last computed from."""
-    commits = reversed(store.commits(reduction.output.table))
-    return next((c.properties["miner.source"] for c in commits if "miner.source" in c.properties), None)
+    for commit in reversed(store.commits(reduction.output.table)):
+        if commit.properties.get("miner.owned") == reduction.owned:
+            return commit.properties["miner.source"]
+    return None
 
 
 def _report(plan: Plan, committer: Committer | None, store: Store, started: float) -> Report:

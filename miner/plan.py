@@ -46,6 +46,11 @@ class Plan:
         """About how many units are pending: exact but for units in quarantine or lacking different outputs."""
         return int((self.units - self.done.min(axis=0)).clip(min=0).sum())
 
+    @property
+    def pending(self) -> int:
+        """As `open_units`, less the units in quarantine."""
+        return max(self.open_units - self.quarantined, 0)
+
 
 def make_plan(store: Store, stage: Stage) -> Plan:
     """Compare the counts per scene of a stage's input and outputs."""

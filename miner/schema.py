@@ -183,11 +183,12 @@ TABLES: dict[str, pa.Schema] = {
 }
 
 
-def embeddings_schema(encoder: str, version: str, dim: int) -> pa.Schema:
+def embeddings_schema(encoder: str, version: str, dim: int, views: str = "whole") -> pa.Schema:
     """Schema of `embeddings/<encoder>`: one vector a row, unit length, never null.
 
     `part` numbers the rows of one reading from 0 (the whole frame, its tiles), so counting `part = 0` counts readings.
-    `region` is the part of the frame the vector saw, as shares of width and height; null is the whole frame.
+    The schema's metadata holds encoder, version, dim and views (how frames were cut). `region` is the part of the
+    frame the vector saw, as shares of width and height; null is the whole frame.
     """
     fields = [
         _key("embedding_id"),
@@ -199,7 +200,7 @@ def embeddings_schema(encoder: str, version: str, dim: int) -> pa.Schema:
         pa.field("region", REGION),
         _f("vector", pa.list_(pa.float32(), dim)),
     ]
-    return pa.schema(fields, metadata={"encoder": encoder, "version": version, "dim": str(dim)})
+    return pa.schema(fields, metadata={"encoder": encoder, "version": version, "dim": str(dim), "views": views})
 
 
 def schema_of(table: str) -> pa.Schema:

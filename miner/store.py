@@ -47,16 +47,21 @@ class Store:
     storage_options: Mapping[str, str] | None = field(default=None, repr=False)
 
     @classmethod
+    def at(cls, uri: str, storage_options: Mapping[str, str] | None = None) -> Store:
+        """The lake at `uri`, whether it is there or not: nothing is read or written."""
+        return cls(_absolute(uri), storage_options)
+
+    @classmethod
     def create(cls, uri: str, storage_options: Mapping[str, str] | None = None) -> Store:
         """The lake at `uri`, made if it is not there."""
-        store = cls(_absolute(uri), storage_options)
+        store = cls.at(uri, storage_options)
         store.ensure("lineage")
         return store
 
     @classmethod
     def open(cls, uri: str, storage_options: Mapping[str, str] | None = None) -> Store:
         """The lake at `uri`. Raises NotFound if there is none."""
-        store = cls(_absolute(uri), storage_options)
+        store = cls.at(uri, storage_options)
         if not store.exists("lineage"):
             raise NotFound(f"no lake at {uri}", "Make one with: miner ingest SOURCE --lake LAKE")
         return store

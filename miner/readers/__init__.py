@@ -40,6 +40,8 @@ class Reader(Protocol):
     name: ClassVar[str]
     looks_for: ClassVar[str]
     fallback: ClassVar[bool]
+    source: str
+    dataset: str
 
     def __init__(self, source: str, dataset: str | None = None) -> None: ...
 

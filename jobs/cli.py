@@ -1,0 +1,280 @@
+"""The command `miner`: parse, call, print. Results go to stdout, progress and messages to stderr.
+
+Everything heavy is imported inside the commands: `miner --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from miner.errors import MinerError
+
+if TYPE_CHECKING:
+    from jobs.run import Listener, Result
+
+app = typer.Typer(
+    name="miner",
+    help="Mine driving data: recordings in; text-to-scene search, rare scenes and training sets out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+LakeArg = Annotated[str, typer.Argument(help="Folder or URI of the lake.", show_default=False)]
+LakeOpt = Annotated[str, typer.Option("--lake", help="Folder or URI of the lake.", show_default=False)]
+Encoders = Annotated[
+    list[str] | None, typer.Option("--encoder", help="lite, hashing or openclip:MODEL/WEIGHTS. [lite]")
+]
+Views = Annotated[str | None, typer.Option("--views", help="What of a frame is embedded: whole, tiles or whole+tiles.")]
+ClipSeconds = Annotated[float | None, typer.Option("--clip-seconds", help="Length of a clip. [10]")]
+ExecutorOpt = Annotated[str | None, typer.Option("--executor", help="ray, or local: threads of this process. [ray]")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with the same keys.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the config; more than once.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="End with 5 if another run holds the lake's tables.")]
+MaxBad = Annotated[float | None, typer.Option("--max-bad", help="Share of bad units above which to end with 3. [0.01]")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+
+
+@app.command(epilog="Example: **miner ingest /data/nuscenes --lake lake**")
+def ingest(
+    source: Annotated[str, typer.Argument(help="Folder of recordings.", show_default=False)],
+    lake: LakeOpt,
+    reader: Annotated[str | None, typer.Option(help="Dataset format; detected if not given.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name of the dataset in the lake.")] = None,
+    encoder: Encoders = None,
+    views: Views = None,
+    clip_seconds: ClipSeconds = None,
+    executor: ExecutorOpt = None,
+    config: ConfigFile = None,
+    set_: Settings = None,
+    no_wait: NoWait = False,
+    max_bad: MaxBad = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Recordings to a searchable lake: ingest, cut, embed, index. The same command again resumes."""
+    from jobs import ingest as job
+
+    given: dict[str, Any] = {"source": source, "lake": lake, "reader": reader, "dataset": dataset, "encoder": _tuple(encoder)}
+    given |= {"views": views, "clip_seconds": clip_seconds, **_engine(executor, no_wait, max_bad)}
+    settled = _resolve(job.IngestConfig, config, set_, given)
+    if dry_run:
+        _print(job.plan(settled), as_json, _plan_text)
+    else:
+        _finish(settled, job.run, as_json)
+
+
+@app.command(epilog="Example: **miner cut lake --clip-seconds 5**")
+def cut(
+    lake: LakeArg,
+    clip_seconds: ClipSeconds = None,
+    executor: ExecutorOpt = None,
+    config: ConfigFile = None,
+    set_: Settings = None,
+    no_wait: NoWait = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Cut scenes into clips, the unit of mining."""
+    from jobs import cut as job
+
+    given = {"lake": lake, "clip_seconds": clip_seconds, **_engine(executor, no_wait, None)}
+    settled = _resolve(job.CutConfig, config, set_, given)
+    _print(job.plan(settled), as_json, _plan_text) if dry_run else _finish(settled, job.run, as_json)
+
+
+@app.command(epilog="Example: **miner embed lake --encoder openclip:ViT-B-32/laion2b_s34b_b79k**")
+def embed(
+    lake: LakeArg,
+    encoder: Encoders = None,
+    views: Views = None,
+    from_: Annotated[Path | None, typer.Option("--from", help="Vectors you have: .parquet or .npy.")] = None,
+    executor: ExecutorOpt = None,
+    config: ConfigFile = None,
+    set_: Settings = None,
+    no_wait: NoWait = False,
+    max_bad: MaxBad = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Frames to vectors, with an encoder or from a file of vectors you already have.
+
+    A parquet file has a column `vector`, and `sample_data_id` or `uri` to say which reading each row is of. An npy file
+    has one row per camera reading, in order of scene_id, channel, timestamp_ns, sample_data_id.
+    """
+    from jobs import embed as job
+    from miner.errors import UsageError
+
+    given: dict[str, Any] = {"lake": lake, **_engine(executor, no_wait, max_bad)}
+    if from_ is not None:
+        if not encoder or len(encoder) != 1:
+            raise UsageError("--from needs the name of the encoder that made the vectors", "Add: --encoder NAME")
+        settled = _resolve(job.ImportConfig, config, set_, {**given, "file": from_, "encoder": encoder[0]})
+        _print(job.plan_import(settled), as_json, _plan_text) if dry_run else _finish(settled, job.run_import, as_json)
+        return
+    chosen = _resolve(job.EmbedConfig, config, set_, {**given, "encoder": _tuple(encoder), "views": views})
+    _print(job.plan(chosen), as_json, _plan_text) if dry_run else _finish(chosen, job.run, as_json)
+
+
+@app.command(epilog="Example: **miner index lake**")
+def index(lake: LakeArg, executor: ExecutorOpt = None, no_wait: NoWait = False, as_json: AsJson = False) -> None:
+    """Bring indexes and clip facts up to the tables."""
+    from jobs import index as job
+
+    _finish(_resolve(job.IndexConfig, None, None, {"lake": lake, **_engine(executor, no_wait, None)}), job.run, as_json)
+
+
+@app.command(epilog='Example: **miner search lake "a truck at night" -k 5 --where "dataset = \'nuscenes\'"**')
+def search(
+    lake: LakeArg,
+    text: Annotated[list[str] | None, typer.Argument(help="What to look for; several texts are fused.")] = None,
+    k: Annotated[int, typer.Option("-k", help="How many hits.")] = 10,
+    per: Annotated[str, typer.Option(help="One hit per clip, or per frame.")] = "clip",
+    where: Annotated[
+        str | None, typer.Option(help="Filter, e.g. \"count('vehicle.truck') >= 2 and split = 'mini'\".")
+    ] = None,
+    not_: Annotated[list[str] | None, typer.Option("--not", help="What to keep away from.")] = None,
+    image: Annotated[list[str] | None, typer.Option(help="A picture that looks like it.")] = None,
+    like: Annotated[list[str] | None, typer.Option(help="Id of a clip or reading that is like it.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Whose vectors; the only ones if not given.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with pictures.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find scenes by text, picture or example."""
+    from miner.lake import open
+
+    more = {"not_texts": not_ or (), "images": image or (), "like": like or (), "encoder": encoder}
+    hits = open(lake).search(text or (), k, where=where, per=per, **more)
+    if html is not None:
+        hits.to_html(html)
+    _print(hits.to_dict(), as_json, lambda _: repr(hits))
+
+
+@app.command(name="ls", epilog="Example: **miner ls lake --json**")
+def list_(lake: LakeArg, as_json: AsJson = False) -> None:
+    """What is in a lake: scenes, sensors, clips, encoders, quarantine."""
+    from jobs.text import lake_text
+    from miner.describe import describe
+    from miner.store import Store
+
+    _print(describe(Store.open(lake)), as_json, lake_text)
+
+
+@app.command(epilog="Example: **miner show lake scene-0061**")
+def show(
+    lake: LakeArg,
+    name: Annotated[str, typer.Argument(help="Id of a clip, reading or scene, or a scene's name.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """All that is known of one scene, clip or reading."""
+    from jobs.text import item_text
+    from miner.describe import show as look
+    from miner.store import Store
+
+    _print(look(Store.open(lake), name), as_json, item_text)
+
+
+@app.command(epilog="Example: **miner verify lake**")
+def verify(lake: LakeArg, as_json: AsJson = False) -> None:
+    """Check that a lake holds what it says; ends with 1 if it does not."""
+    from jobs.text import checks_text
+    from miner.store import Store
+    from miner.verify import verify as check
+
+    store = Store.open(lake)
+    checks = [vars(each) for each in check(store)]
+    _print({"lake": store.uri, "ok": all(each["ok"] for each in checks), "checks": checks}, as_json, checks_text)
+    if not all(each["ok"] for each in checks):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: **miner demo my-demo**")
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to put drives, lake and page.")] = Path("miner-demo"),
+    scenes: Annotated[int, typer.Option(help="How many drives to simulate.")] = 12,
+    seed: Annotated[int, typer.Option(help="Another seed, other drives.")] = 0,
+    encoder: Annotated[str, typer.Option(help="Which encoder.")] = "lite",
+    executor: ExecutorOpt = None,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate drives, ingest them, search them, and write a page to look at."""
+    from jobs import demo as job
+
+    settled = job.DemoConfig(folder=folder, scenes=scenes, seed=seed, encoder=encoder, executor=executor or "ray")
+    with _listener("demo") as listener:
+        document = job.run(settled, listener)
+    _print(document, as_json, job.text)
+
+
+def main() -> None:
+    """Entry point: exit codes of the design, errors as what, where, why and next step."""
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.stderr.write("interrupted; what was finished is kept. Run the same command again to go on.\n")
+        sys.exit(130)
+    except MinerError as error:
+        sys.stderr.write(f"miner: {error}\n")
+        sys.exit(error.exit_code)
+    except Exception as error:
+        show_usage = getattr(error, "show", None)  # typer's own usage errors know how to print themselves
+        if show_usage is None:
+            raise
+        show_usage()
+        sys.exit(2)
+
+
+def _engine(executor: str | None, no_wait: bool, max_bad: float | None) -> dict[str, Any]:
+    return {"executor": executor, "wait": False if no_wait else None, "max_bad": max_bad}
+
+
+def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
+    return tuple(values) if values else None
+
+
+def _resolve(model: Any, file: Path | None, settings: list[str] | None, given: dict[str, Any]) -> Any:
+    from jobs.config import resolve
+
+    return resolve(model, file, settings or (), given)
+
+
+def _listener(title: str) -> AbstractContextManager[Listener]:
+    from jobs.progress import listening
+
+    return listening(title)
+
+
+def _finish(config: Any, run: Callable[[Any, Listener], Result], as_json: bool) -> None:
+    """Run a job, print its result, end with its exit code."""
+    from jobs.text import result_text
+
+    with _listener(run.__module__.rpartition(".")[2]) as listener:
+        result = run(config, listener)
+    _print(result.to_dict(), as_json, result_text)
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
+
+
+def _plan_text(document: dict[str, Any]) -> str:
+    from jobs.text import plan_text
+
+    return plan_text(document)
+
+
+def _print(document: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any]], str]) -> None:
+    sys.stdout.write((json.dumps(document, indent=1, default=str) if as_json else text(document)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

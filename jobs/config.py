@@ -1,0 +1,89 @@
+"""Configuration of jobs: strict models, from defaults, a YAML file, `MINER_*` variables and `--set`, in this order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from miner.errors import NotFound, UnknownName, UsageError
+
+RESERVED = {"MINER_FAILPOINT", "MINER_TEST_DATA", "MINER_TEST_WEIGHTS", "MINER_ALLOW_DOWNLOADS"}
+Config = TypeVar("Config", bound="JobConfig")
+
+
+class JobConfig(BaseModel):
+    """What every job that writes to a lake has in common."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lake: str = Field(description="folder or URI of the lake")
+    executor: Literal["ray", "local"] = Field("ray", description="Ray, or threads of this process")
+    address: str = Field("", description="Ray cluster to join; empty: $RAY_ADDRESS, else one of its own here")
+    num_cpus: int | None = Field(None, ge=1, description="CPUs to use; all by default")
+    wait: bool = Field(True, description="wait for another run that holds the lake's tables")
+    max_bad: float = Field(0.01, ge=0, le=1, description="share of quarantined units above which the job ends with 3")
+
+
+def resolve(
+    model: type[Config],
+    file: Path | None,
+    settings: Sequence[str],
+    given: Mapping[str, Any],
+    environment: Mapping[str, str] = os.environ,
+) -> Config:
+    """The config of a job. `settings` are `key=value` texts, `given` what the command line names (None is left out).
+
+    Raises UsageError naming file, key and the nearest known key.
+    """
+    values: dict[str, Any] = {}
+    for source, part in (
+        (str(file), _from_file(file) if file else {}),
+        ("environment", _from_environment(model, environment)),
+        ("--set", dict(_setting(text) for text in settings)),
+        ("command line", {key: value for key, value in given.items() if value is not None}),
+    ):
+        for key in part:
+            if key not in model.model_fields:
+                error = UnknownName.of("key", key, model.model_fields)
+                raise UsageError(f"{source}: {error.message}", error.hint)
+        values |= part
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        verb = model.__name__.lower().removesuffix("config")
+        raise UsageError(f"{key} = {first.get('input')!r}: {first['msg']}", f"See: miner {verb} --help") from error
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise NotFound(f"no config file {file}")
+    try:
+        values = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise UsageError(f"{file}: not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{file}: expected keys and values, got {type(values).__name__}")
+    return values
+
+
+def _from_environment(model: type[JobConfig], environment: Mapping[str, str]) -> dict[str, Any]:
+    names = {f"MINER_{key.upper()}": key for key in model.model_fields}
+    return {
+        names[name]: yaml.safe_load(text)
+        for name, text in environment.items()
+        if name in names and name not in RESERVED
+    }
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--set {text}: expected KEY=VALUE")
+    return key.strip(), yaml.safe_load(value)

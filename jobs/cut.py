@@ -1,0 +1,35 @@
+"""`miner cut`: scenes to clips."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from jobs.config import JobConfig
+from jobs.run import Listener, Result, make_executor, plan_document
+from miner.clips import CutStage, choose_recipe
+from miner.lake import open
+from miner.store import Store
+
+
+class CutConfig(JobConfig):
+    """How scenes are cut."""
+
+    clip_seconds: float | None = Field(None, ge=0.1, le=3600, description="length of a clip; 10 in a new lake")
+
+    def cut_stage(self, store: Store) -> CutStage:
+        """The stage this config asks for."""
+        return CutStage(choose_recipe(store, self.clip_seconds))
+
+
+def run(config: CutConfig, listener: Listener) -> Result:
+    """Cut the scenes that have no clips yet."""
+    lake = open(config.lake, make_executor(config, listener))
+    return Result("cut", lake.uri, [lake.cut(config.clip_seconds)], {}, config.max_bad)
+
+
+def plan(config: CutConfig) -> dict[str, Any]:
+    """What `run` would do, without writing anything."""
+    store = Store.open(config.lake)
+    return plan_document("cut", store, [config.cut_stage(store)])

@@ -1,0 +1,71 @@
+"""Running stages of a job one after the other: the executor a config asks for, and what the job says at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from jobs.config import JobConfig
+from miner.executor import Executor, LocalExecutor, Progress, Report
+from miner.plan import make_plan
+from miner.stage import Stage
+from miner.store import Store
+
+QUARANTINED = 3
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who watches a job: progress of stages, and lines worth telling."""
+
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    notify: Callable[[str], None] = lambda message: None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job did: one report per stage, and facts for the reader. `exit_code` is 3 above the allowed bad share."""
+
+    job: str
+    lake: str
+    reports: Sequence[Report]
+    facts: dict[str, Any] = field(default_factory=dict)
+    max_bad: float = 1.0
+
+    @property
+    def changed(self) -> bool:
+        """Whether the lake changed."""
+        return any(report.changed for report in self.reports)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 if a stage has more of its units in quarantine than `max_bad`."""
+        bad = any(r.quarantined + r.quarantined_before > self.max_bad * r.units for r in self.reports if r.units)
+        return QUARANTINED if bad else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as one JSON document."""
+        stages = [asdict(report) for report in self.reports]
+        return {"job": self.job, "lake": self.lake, **self.facts, "changed": self.changed, "stages": stages}
+
+
+def make_executor(config: JobConfig, listener: Listener) -> Executor:
+    """The executor of a config. Ray is imported, and started, only when there is something to run."""
+    common = {"wait": config.wait, "on_progress": listener.on_progress, "notify": listener.notify}
+    if config.executor == "local":
+        return LocalExecutor(threads=config.num_cpus or 0, **common)  # type: ignore[arg-type]
+    from jobs.engine import RayExecutor
+
+    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    return RayExecutor(address=address, num_cpus=config.num_cpus, **common)  # type: ignore[arg-type]
+
+
+def plan_document(
+    job: str, store: Store, stages: Sequence[Stage], facts: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a job would do, without writing anything: units and pending units per stage."""
+    plans = [make_plan(store, stage) for stage in stages]
+    counts = [{"stage": each.stage.name, "units": each.total, "pending": each.pending} for each in plans]
+    return {"job": job, "lake": store.uri, **(facts or {}), "stages": counts}

@@ -1,0 +1,17 @@
+"""Encoders by name, with the product's errors: what a command or a notebook should call."""
+
+from __future__ import annotations
+
+from embeddings.encoder import Encoder, WeightsMissing, load_encoder
+from embeddings.plugins import UnknownPlugin
+from miner.errors import MinerError, UsageError
+
+
+def get_encoder(name: str) -> Encoder:
+    """The encoder `name`. Raises UsageError for an unknown one, MinerError when its weights cannot be had."""
+    try:
+        return load_encoder(name)
+    except UnknownPlugin as error:
+        raise UsageError(str(error)) from error
+    except WeightsMissing as error:
+        raise MinerError(str(error)) from error
