@@ -1,0 +1,260 @@
+"""What a search found: hits that show themselves in a terminal, a notebook and as a page; JSON, Arrow, pandas."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from miner.decode import Region, decode_image, read_bytes
+from miner.errors import BadInput
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = pa.schema(
+    [
+        ("rank", pa.int32()),
+        ("score", pa.float32()),
+        ("clip_id", pa.string()),
+        ("scene_id", pa.string()),
+        ("sample_data_id", pa.string()),
+        ("channel", pa.string()),
+        ("timestamp_ns", pa.int64()),
+        ("start_ns", pa.int64()),
+        ("end_ns", pa.int64()),
+        ("uri", pa.string()),
+        ("evidence", pa.map_(pa.string(), pa.float32())),
+    ]
+)
+_IN_NOTEBOOK = 24
+_THUMBNAIL_PX = 360
+_YEAR_2000_NS = 946_684_800 * 10**9
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A clip or frame that was found, with its best frame.
+
+    `clip_id`, `start_ns` and `end_ns` are None for a frame in no clip, `uri` for a reading the lake no longer knows.
+    `evidence` is the score by kind of reading; `region` the part of the frame that scored, None for all of it.
+    """
+
+    rank: int
+    score: float
+    clip_id: str | None
+    scene_id: str
+    sample_data_id: str
+    channel: str
+    timestamp_ns: int
+    start_ns: int | None
+    end_ns: int | None
+    uri: str | None
+    evidence: Mapping[str, float]
+    scene: str = ""
+    region: Region | None = None
+    fileformat: str = ""
+    offset: int | None = None
+    length: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The hit as JSON values, with the keys of SCHEMA."""
+        return {name: getattr(self, name) for name in SCHEMA.names} | {"evidence": dict(self.evidence)}
+
+
+@dataclass(frozen=True, repr=False)
+class Hits(Sequence[Hit]):
+    """Hits by score descending, and what was asked of what: `table_version` of the vectors of `encoder` in `lake`."""
+
+    lake: str
+    query: Mapping[str, Any]
+    encoder: str
+    index_id: str | None
+    table_version: int
+    elapsed_ms: float
+    hits: tuple[Hit, ...]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    @overload
+    def __getitem__(self, place: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Hits: ...
+
+    def __getitem__(self, place: int | slice) -> Hit | Hits:
+        return replace(self, hits=self.hits[place]) if isinstance(place, slice) else self.hits[place]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as one JSON document."""
+        return {
+            "lake": self.lake,
+            "query": dict(self.query),
+            "encoder": self.encoder,
+            "index_id": self.index_id,
+            "table_version": self.table_version,
+            "elapsed_ms": self.elapsed_ms,
+            "hits": [hit.to_dict() for hit in self.hits],
+        }
+
+    def to_arrow(self) -> pa.Table:
+        """One row a hit, with the columns of SCHEMA."""
+        rows = [hit.to_dict() | {"evidence": list(hit.evidence.items())} for hit in self.hits]
+        return pa.Table.from_pylist(rows, SCHEMA)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a hit."""
+        frame: pd.DataFrame = self.to_arrow().to_pandas()
+        return frame
+
+    def __repr__(self) -> str:
+        return f"{self._headline()}\n{_text_table(self.hits)}" if self.hits else f"{self._headline()}\nnothing found"
+
+    def _repr_html_(self) -> str:
+        more = len(self.hits) - _IN_NOTEBOOK
+        note = f"<p>and {more} more: <code>to_html(path)</code> shows all</p>" if more > 0 else ""
+        return f"<style>{_STYLE}</style>{_grid(self.hits[:_IN_NOTEBOOK], self._headline())}{note}"
+
+    def to_html(self, path: str | Path | None = None, title: str = "scene-miner") -> str:
+        """One self-contained page with a picture per hit; also written to `path`, if given."""
+        page = _PAGE.format(title=html.escape(_plain(title)), style=_STYLE, body=_grid(self.hits, self._headline()))
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
+    def _headline(self) -> str:
+        asked = [*self.query.get("texts", ()), *(PurePath(image).name for image in self.query.get("images", ()))]
+        asked += [f"like {each}" for each in self.query.get("like", ())]
+        asked += [f"not {text}" for text in self.query.get("not_texts", ())]
+        where = f" where {self.query['where']}" if self.query.get("where") else ""
+        found = f"{len(self.hits)} {self.query.get('per', 'hit')}{'' if len(self.hits) == 1 else 's'}"
+        return _plain(f"{found} for {', '.join(asked)}{where} ({self.encoder}, version {self.table_version})")
+
+
+# -- as text -----------------------------------------------------------------------------------------------------------
+
+
+def _text_table(hits: Sequence[Hit]) -> str:
+    head = ("", "score", "channel", "time", "scene", "clip", "file")
+    rows = [
+        (str(hit.rank), f"{hit.score:.3f}", hit.channel, _time(hit.timestamp_ns), hit.scene, (hit.clip_id or "-")[:8],
+         PurePath(hit.uri or "-").name)
+        for hit in hits
+    ]  # fmt: skip
+    cells = [head, *([_shortened(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
+
+
+def _time(time_ns: int) -> str:
+    """UTC for an absolute time, else seconds since the recording's own zero."""
+    if time_ns < _YEAR_2000_NS:
+        return f"{time_ns / 1e9:.3f} s"
+    return (
+        datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S") + f".{time_ns // 10**6 % 1000:03d}"
+    )
+
+
+def _shortened(text: str, width: int = 40) -> str:
+    plain = _plain(text)
+    return plain if len(plain) <= width else plain[: width - 1] + "…"
+
+
+def _plain(text: str) -> str:
+    """Without characters that could move the cursor, turn the line around or end it."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+# -- as a page ---------------------------------------------------------------------------------------------------------
+
+_STYLE = """
+.miner-hits{color-scheme:light dark;--ground:#fff;--text:#1b1f24;--quiet:#59636e;--line:#d1d9e0;--card:#f6f8fa;
+font:14px/1.4 system-ui,sans-serif;color:var(--text);background:var(--ground)}
+@media(prefers-color-scheme:dark){.miner-hits{--ground:#0d1117;--text:#e6edf3;--quiet:#9198a1;--line:#3d444d;--card:#151b23}}
+.miner-hits h2{font-size:16px;font-weight:600;margin:0 0 12px;overflow-wrap:anywhere}
+.miner-hits .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,240px),1fr));gap:12px}
+.miner-hits figure{margin:0;border:1px solid var(--line);border-radius:6px;overflow:hidden;background:var(--card)}
+.miner-hits .frame{position:relative;line-height:0}
+.miner-hits img{width:100%;height:auto;display:block}
+.miner-hits .region{position:absolute;box-sizing:border-box;border:2px solid #ffb000;box-shadow:0 0 0 1px #0008}
+.miner-hits .none{display:flex;align-items:center;justify-content:center;aspect-ratio:16/9;padding:12px;line-height:1.3;
+color:var(--quiet);text-align:center;overflow-wrap:anywhere;font-size:12px;box-sizing:border-box}
+.miner-hits figcaption{padding:8px 10px;overflow-wrap:anywhere}
+.miner-hits figcaption b{font-variant-numeric:tabular-nums}
+.miner-hits figcaption div{color:var(--quiet);font-size:12px}
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>{title}</title><style>body{{margin:0;padding:16px;background:#fff}}
+@media(prefers-color-scheme:dark){{body{{background:#0d1117}}}}{style}</style></head>
+<body>{body}</body></html>
+"""
+
+
+def _grid(hits: Sequence[Hit], headline: str) -> str:
+    figures = "".join(_figure(hit) for hit in hits) or "<p>nothing found</p>"
+    return f'<section class="miner-hits"><h2>{html.escape(headline)}</h2><div class="grid">{figures}</div></section>'
+
+
+def _figure(hit: Hit) -> str:
+    picture = _picture(hit)
+    scene, channel, time = (html.escape(_plain(text)) for text in (hit.scene, hit.channel, _time(hit.timestamp_ns)))
+    where = html.escape(_plain(hit.uri or hit.sample_data_id))
+    return (
+        f'<figure id="hit-{hit.rank}" title="{where}">{picture}<figcaption><b>{hit.rank}. {hit.score:.3f}</b> {channel}'
+        f"<div>{time}</div><div>{scene}</div></figcaption></figure>"
+    )
+
+
+def _picture(hit: Hit) -> str:
+    """The frame with the region that scored outlined, or a box that says why there is no picture."""
+    try:
+        pixels = _frame(hit)
+    except BadInput as bad:
+        return f'<div class="frame none">{html.escape(_plain(str(bad)))}</div>'
+    height, width = pixels.shape[:2]
+    data = base64.b64encode(_jpeg(pixels)).decode()
+    outline = ""
+    if hit.region is not None:
+        x0, y0, x1, y1 = (100 * float(edge) for edge in hit.region)
+        box = f"left:{x0:.2f}%;top:{y0:.2f}%;width:{x1 - x0:.2f}%;height:{y1 - y0:.2f}%"
+        outline = f'<div class="region" style="{box}"></div>'
+    alt = html.escape(_plain(f"{hit.scene}, {hit.channel}"))
+    source = f'src="data:image/jpeg;base64,{data}" width="{width}" height="{height}" alt="{alt}"'
+    return f'<div class="frame"><img {source}>{outline}</div>'
+
+
+def _frame(hit: Hit) -> NDArray[np.uint8]:
+    """The hit's frame as uint8 RGB, about _THUMBNAIL_PX wide. Raises BadInput where there is no picture."""
+    if hit.uri is None:
+        raise BadInput("no-file", f"reading {hit.sample_data_id} has no file")
+    if set(hit.evidence) != {"image"}:
+        raise BadInput("no-picture", f"{', '.join(hit.evidence)} sweep of {hit.channel}")
+    pixels = decode_image(read_bytes(hit.uri, hit.offset, hit.length), hit.fileformat, hit.uri, min_side=_THUMBNAIL_PX)
+    step = max(1, round(pixels.shape[1] / _THUMBNAIL_PX))
+    height, width = (side // step * step for side in pixels.shape[:2])
+    blocks = pixels[:height, :width].reshape(height // step, step, width // step, step, 3)
+    small: NDArray[np.uint8] = blocks.mean(axis=(1, 3)).round().astype(np.uint8)
+    return small
+
+
+def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    import simplejpeg
+
+    data: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=75)
+    return data

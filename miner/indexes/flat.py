@@ -1,0 +1,63 @@
+"""The exact index: all vectors of a table in memory, every one compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kernels.neighbors import Found, top_k
+from miner.store import Store
+
+ROWS = ["embedding_id", "sample_data_id", "scene_id", "channel", "timestamp_ns", "region"]
+
+
+@dataclass(frozen=True)
+class FlatIndex:
+    """A snapshot of an embeddings table: `matrix` (n, dim) float32 of unit rows, and what each row is of."""
+
+    kind: ClassVar[str] = "flat"
+    exact: ClassVar[bool] = True
+    table: str
+    table_version: int
+    encoder: str
+    encoder_version: str
+    rows: pa.Table = field(repr=False)
+    matrix: NDArray[np.float32] = field(repr=False)
+
+    @classmethod
+    def load(cls, store: Store, table: str, version: int | None = None) -> FlatIndex:
+        """The index of `embeddings/<slug>` as it is now or was at `version`. Raises NotFound for no such table."""
+        version = version or store.version(table)
+        metadata = store.schema(table).metadata
+        encoder, encoder_version = metadata[b"encoder"].decode(), metadata[b"version"].decode()
+        rows = store.scan(table, [*ROWS, "vector"], version=version)
+        matrix = _matrix(rows["vector"], int(metadata[b"dim"]))
+        facts = rows.drop_columns(["vector"]).combine_chunks()  # taking rows of many chunks is slow
+        return cls(table, version, encoder, encoder_version, facts, matrix)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self.matrix.shape[1])
+
+    def search(self, queries: NDArray[np.float32], k: int, mask: NDArray[np.bool_] | None = None) -> Found:
+        """The nearest rows, exactly. See `miner.indexes.Index`."""
+        return top_k(queries, self.matrix, k, mask)
+
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors of some rows, (len(rows), dim)."""
+        return self.matrix[rows]
+
+
+def _matrix(column: pa.ChunkedArray, dim: int) -> NDArray[np.float32]:
+    """Fixed size lists, in any number of chunks, as one array (n, dim)."""
+    matrix = np.empty((len(column), dim), np.float32)
+    start = 0
+    for chunk in column.chunks:
+        matrix[start : start + len(chunk)] = chunk.flatten().to_numpy().reshape(-1, dim)
+        start += len(chunk)
+    return matrix

@@ -1,0 +1,338 @@
+"""`--where EXPR`: a small filter language, a subset of SQL, checked word by word and never passed through.
+
+    dataset = 'nuscenes' and not split = 'test' and count('human.pedestrian') >= 3 and channel like 'CAM_FRONT%'
+
+Words that are not of the language are refused before the parser sees them. What the parser makes of the rest is checked
+node by node and type by type, and written again with every value as a parameter. It is evaluated by an in-memory DuckDB
+that may open no file and no network. As in SQL a comparison with null is neither true nor false, and does not pass.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from miner.errors import UsageError
+from miner.schema import CLIP_FACTS
+
+if TYPE_CHECKING:
+    from sqlglot.expressions import Expression
+
+MAX_CHARACTERS = 100_000
+MAX_TERMS = 256
+MAX_NESTING = 16
+
+TEXT, NUMBER, CONDITION = "text", "a number", "a condition"
+_KINDS = {pa.string(): TEXT, pa.int32(): NUMBER, pa.int64(): NUMBER}
+READING_COLUMNS = {"sample_data_id": TEXT, "channel": TEXT, "timestamp_ns": NUMBER}
+CLIP_COLUMNS = {f.name: _KINDS[f.type] for f in CLIP_FACTS if f.type in _KINDS}
+COLUMNS = CLIP_COLUMNS | READING_COLUMNS
+
+_PUNCTUATION = {"(", ")", ",", "-", "=", "<>", "!=", "<", "<=", ">", ">="}
+_WORDS = {"AND", "OR", "NOT", "IN", "BETWEEN", "LIKE", "ILIKE", "IS", "NULL", "COUNT"}
+_COMPARISONS = {"EQ": "=", "NEQ": "<>", "LT": "<", "LTE": "<=", "GT": ">", "GTE": ">="}
+_SAY = "A filter is comparisons joined by and, or, not. Columns: " + ", ".join(COLUMNS) + ", count('category')"
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A checked filter: `sql` with `$n` for `values`; the columns it reads; the categories behind `count_0`, ..."""
+
+    text: str
+    sql: str
+    values: tuple[str | int | float, ...]
+    columns: tuple[str, ...]
+    categories: tuple[str, ...]
+
+    def clip_columns(self, facts: pa.Table) -> pa.Table:
+        """What the filter reads of `clip_facts` rows, row by row, with `count('category')` worked out as columns."""
+        table = facts.select([name for name in self.columns if name in CLIP_COLUMNS])
+        for number, category in enumerate(self.categories):
+            table = table.append_column(f"count_{number}", pa.array(_count(facts["categories"], category)))
+        return table
+
+    def mask(self, table: pa.Table) -> NDArray[np.bool_]:
+        """Which rows pass, (len(table),) bool. `table` has the columns of the filter, as `clip_columns` gives them."""
+        import duckdb
+
+        mask = np.zeros(len(table), np.bool_)
+        rows = table.append_column("row", pa.array(np.arange(len(table))))
+        with duckdb.connect(":memory:", config={"enable_external_access": False, "lock_configuration": True}) as sealed:
+            sealed.register("facts", rows)
+            sealed.execute(f'SELECT "row" FROM facts WHERE {self.sql}', list(self.values))
+            mask[sealed.fetchnumpy()["row"]] = True
+        return mask
+
+
+def parse_filter(text: str) -> Filter:
+    """The filter that `text` is. Raises UsageError with a caret under the place, and the nearest name if unknown."""
+    from sqlglot import exp, parse_one
+    from sqlglot.errors import ParseError
+
+    _check_words(text)
+    try:
+        tree = parse_one(text, dialect="duckdb", into=exp.Condition)
+    except ParseError as error:
+        _refuse(text, _place(text, error.errors[0]), "this is where the filter stops making sense")
+    compiler = _Compiler(text)
+    sql = compiler.condition(tree).sql
+    return Filter(text, sql, tuple(compiler.values), tuple(sorted(compiler.columns)), tuple(compiler.categories))
+
+
+# -- before the parser -------------------------------------------------------------------------------------------------
+
+
+def _check_words(text: str) -> None:
+    """Refuse sizes, characters and words that are not of the language, so that the parser sees nothing else."""
+    from sqlglot import tokenize
+    from sqlglot.errors import TokenError
+
+    if not text.strip():
+        raise UsageError("the filter is empty", _SAY)
+    if len(text) > MAX_CHARACTERS:
+        raise UsageError(f"the filter has {len(text):,} characters, at most {MAX_CHARACTERS:,} are allowed")
+    for place, character in enumerate(text):
+        if character == "\0" or "\ud800" <= character <= "\udfff":
+            _refuse(text, place, f"character U+{ord(character):04X} is not allowed")
+    try:
+        tokens = tokenize(text, dialect="duckdb")
+    except TokenError:
+        _refuse(text, _open_quote(text), "this quote is never closed")
+    if not tokens:
+        raise UsageError("the filter is only a comment", _SAY)
+    _check_size(text, tokens)
+    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+        _check_word(text, token, following)
+
+
+def _check_size(text: str, tokens: list[Any]) -> None:
+    depth = prefixes = 0
+    terms = 1
+    for token in tokens:
+        word = token.text.upper() if token.token_type.name != "STRING" else ""
+        depth += (word == "(") - (word == ")")
+        prefixes = prefixes + 1 if word in ("NOT", "-", "(") else 0
+        terms += word in ("AND", "OR")
+        if depth > MAX_NESTING or prefixes > MAX_NESTING:
+            _refuse(text, token.start, f"nested more than {MAX_NESTING} deep")
+        if terms > MAX_TERMS:
+            _refuse(text, token.start, f"more than {MAX_TERMS} terms")
+
+
+def _check_word(text: str, token: Any, following: Any) -> None:
+    kind, word = token.token_type.name, token.text
+    if token.comments:
+        _refuse(text, token.start, "comments are not allowed in a filter")
+    if kind in ("STRING", "NUMBER") or word in _PUNCTUATION or word.upper() in _WORDS or word.lower() in COLUMNS:
+        return
+    if kind not in ("VAR", "IDENTIFIER"):
+        _refuse(text, token.start, f"{word!r} is not allowed in a filter")
+    if following is not None and following.text == "(":
+        _refuse(text, token.start, f"function {word!r} is not allowed; the only one is count('category')")
+    near = difflib.get_close_matches(word.lower(), COLUMNS, n=1)
+    advice = " Text goes in single quotes." if kind == "IDENTIFIER" else ""
+    _refuse(
+        text, token.start, f"unknown column {word!r}", (f"Did you mean {near[0]!r}? " if near else "") + _SAY + advice
+    )
+
+
+# -- after the parser --------------------------------------------------------------------------------------------------
+
+
+class _Term(NamedTuple):
+    """A checked part of the filter. `value` is set for literals only."""
+
+    sql: str
+    kind: str
+    value: str | int | float | None = None
+
+
+@dataclass
+class _Compiler:
+    """Checks a parsed tree and writes it as SQL; collects the values, columns and categories on the way."""
+
+    text: str
+    values: list[str | int | float] = field(default_factory=list)
+    columns: set[str] = field(default_factory=set)
+    categories: list[str] = field(default_factory=list)
+
+    def condition(self, node: Expression) -> _Term:
+        """`node` as a term that is true, false or null."""
+        term = self.term(node)
+        if term.kind != CONDITION:
+            self.refuse(node, f"expected a condition such as scene = 'x', got {term.kind}")
+        return term
+
+    def term(self, node: Expression) -> _Term:
+        """`node` as a checked term. Refuses every kind of node, and every part of a node, not named here."""
+        name = type(node).__name__
+        handler = _HANDLERS.get(name)
+        if handler is None:
+            self.refuse(node, f"{name} is not allowed in a filter")
+        check, parts = handler
+        if extra := {part for part, value in node.args.items() if value} - set(parts):
+            self.refuse(node, f"{name} with {', '.join(sorted(extra))} is not allowed in a filter")
+        return check(self, node)
+
+    def joined(self, node: Expression) -> _Term:
+        """AND and OR: a chain of hundreds leans to the left, so it is unrolled."""
+        word, parts = type(node).__name__, []
+        while type(node).__name__ == word:
+            parts.append(node.expression)
+            node = node.this
+        terms = [self.condition(part).sql for part in [node, *reversed(parts)]]
+        return _Term(f"({f' {word.upper()} '.join(terms)})", CONDITION)
+
+    def negated(self, node: Expression) -> _Term:
+        return _Term(f"(NOT {self.condition(node.this).sql})", CONDITION)
+
+    def bracketed(self, node: Expression) -> _Term:
+        return self.term(node.this)
+
+    def compared(self, node: Expression) -> _Term:
+        left, right = self.alike(node, [node.this, node.expression])
+        return _Term(f"({left} {_COMPARISONS[type(node).__name__]} {right})", CONDITION)
+
+    def between(self, node: Expression) -> _Term:
+        value, low, high = self.alike(node, [node.this, node.args["low"], node.args["high"]])
+        return _Term(f"({value} BETWEEN {low} AND {high})", CONDITION)
+
+    def contained(self, node: Expression) -> _Term:
+        listed = node.expressions
+        if not listed or any(self.constant(each) is None for each in listed):
+            self.refuse(node, "IN takes a list of literals in parentheses")
+        value, *members = self.alike(node, [node.this, *listed])
+        return _Term(f"({value} IN ({', '.join(members)}))", CONDITION)
+
+    def matched(self, node: Expression) -> _Term:
+        value, pattern = self.alike(node, [node.this, node.expression])
+        if not isinstance(self.constant(node.expression), str):
+            self.refuse(node.expression, "the pattern of LIKE is a text in single quotes")
+        word = ("NOT " if node.args.get("negate") else "") + type(node).__name__.upper()
+        return _Term(f"({value} {word} {pattern})", CONDITION)
+
+    def is_null(self, node: Expression) -> _Term:
+        value = self.term(node.this)
+        if type(node.expression).__name__ != "Null" or value.value is not None:
+            self.refuse(node, "IS takes null after a column or a condition: x is null, x is not null")
+        return _Term(f"({value.sql} IS NULL)", CONDITION)
+
+    def column(self, node: Expression) -> _Term:
+        name = node.this.name.lower()
+        if name not in COLUMNS:
+            self.refuse(node, f"unknown column {name!r}", _SAY)
+        self.columns.add(name)
+        return _Term(f'"{name}"', COLUMNS[name])
+
+    def counted(self, node: Expression) -> _Term:
+        category = self.constant(node.this)
+        if not isinstance(category, str):
+            self.refuse(node, "count takes one category in single quotes: count('vehicle.car')")
+        if category not in self.categories:
+            self.categories.append(category)
+        return _Term(f"count_{self.categories.index(category)}", NUMBER)
+
+    def literal(self, node: Expression) -> _Term:
+        value = self.constant(node)
+        if value is None:
+            self.refuse(node, "a minus goes before a number only")
+        self.values.append(value)
+        return _Term(f"${len(self.values)}", TEXT if isinstance(value, str) else NUMBER, value)
+
+    def constant(self, node: Expression) -> str | int | float | None:
+        """The value of a literal, with its minus signs and parentheses; None for anything else."""
+        name = type(node).__name__
+        if name == "Literal":
+            return str(node.this) if node.is_string else self.number(node)
+        value = self.constant(node.this) if name in ("Paren", "Neg") else None
+        if name == "Neg":
+            return -value if isinstance(value, int | float) else None
+        return value
+
+    def number(self, node: Expression) -> int | float:
+        """Whole numbers stay exact integers however they are written: times are too large for a float64."""
+        digits = str(node.this)
+        value = int(digits) if digits.isdigit() and len(digits) < 30 else float(digits)
+        if not math.isfinite(value) or abs(value) >= 2**63:
+            self.refuse(node, "this number is too large for a 64-bit integer")
+        return int(value) if value == int(value) else value
+
+    def alike(self, node: Expression, parts: list[Expression]) -> list[str]:
+        """Parts that are compared with each other: of one type, text or numbers, and not all of them literals."""
+        terms = [self.term(part) for part in parts]
+        kinds = {term.kind for term in terms}
+        if len(kinds) > 1 or CONDITION in kinds:
+            said = [f"{self.shown(part)} ({term.kind})" for part, term in zip(parts, terms, strict=True)]
+            self.refuse(node, f"cannot compare {' with '.join(dict.fromkeys(said))}")
+        if all(term.value is not None for term in terms):
+            self.refuse(node, "a comparison needs a column on one side")
+        return [term.sql for term in terms]
+
+    def shown(self, node: Expression) -> str:
+        shown: str = node.sql(dialect="duckdb")
+        return shown if len(shown) <= 40 else shown[:40] + "..."
+
+    def refuse(self, node: Expression, what: str, hint: str = "") -> NoReturn:
+        """UsageError at the first place in the text that the parser noted for `node` or a part of it."""
+        places = [part.meta["start"] for part in node.walk() if "start" in part.meta]
+        _refuse(self.text, min(places, default=0), what, hint)
+
+
+_TWO = ("this", "expression")
+_HANDLERS: dict[str, tuple[Callable[[_Compiler, Any], _Term], tuple[str, ...]]] = {
+    **dict.fromkeys(_COMPARISONS, (_Compiler.compared, _TWO)),
+    **dict.fromkeys(("And", "Or"), (_Compiler.joined, _TWO)),
+    **dict.fromkeys(("Like", "ILike"), (_Compiler.matched, (*_TWO, "negate"))),
+    **dict.fromkeys(("Literal", "Neg"), (_Compiler.literal, ("this", "is_string"))),
+    "Not": (_Compiler.negated, ("this",)),
+    "Paren": (_Compiler.bracketed, ("this",)),
+    "Between": (_Compiler.between, ("this", "low", "high")),
+    "In": (_Compiler.contained, ("this", "expressions")),
+    "Is": (_Compiler.is_null, _TWO),
+    "Column": (_Compiler.column, ("this",)),
+    "Count": (_Compiler.counted, ("this", "big_int")),
+}
+
+
+# -- saying where ------------------------------------------------------------------------------------------------------
+
+
+def _refuse(text: str, place: int, what: str, hint: str = "") -> NoReturn:
+    """UsageError with the line of the filter around `place`, on one line of printable characters, and a caret below."""
+    first = max(0, place - 40)
+    window = "".join(c if c.isprintable() else "?" for c in text[first : place + 40])
+    raise UsageError(f"filter, column {place + 1}: {what}\n  {window}\n  {' ' * (place - first)}^", hint)
+
+
+def _place(text: str, error: dict[str, Any]) -> int:
+    """Where a parser error is: it names the line and the column of the last character of a token."""
+    before = sum(len(line) + 1 for line in text.split("\n")[: error["line"] - 1])
+    place = before + int(error["col"]) - max(len(error["highlight"]), 1)
+    return min(max(place, 0), len(text))
+
+
+def _open_quote(text: str) -> int:
+    """The start of the quoted part that runs to the end of the text."""
+    quote, start = "", 0
+    for place, character in enumerate(text):
+        if not quote and character in "'\"":
+            quote, start = character, place
+        elif character == quote:
+            quote = ""
+    return start
+
+
+def _count(categories: pa.ChunkedArray, name: str) -> NDArray[np.int64]:
+    """How many objects of category `name` each row (list of name and count) has: (n,) int64."""
+    lists = categories.combine_chunks()
+    rows, entries = pc.list_parent_indices(lists).to_numpy(), pc.list_flatten(lists)
+    counts = np.where(pc.equal(entries.field("name"), name).to_numpy(zero_copy_only=False), entries.field("count"), 0)
+    return np.bincount(rows, counts, minlength=len(categories)).astype(np.int64)

@@ -1,0 +1,243 @@
+"""Search: texts, pictures and examples in, ranked clips or frames out. The one implementation behind CLI, SDK and HTTP.
+
+A query is one vector. What must match is a filter, applied before ranking, so k hits come back whenever k exist.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from embeddings.encoder import Encoder, TextEncoder, encode_all, load_encoder
+from embeddings.plugins import UnknownPlugin
+from miner.corpus import Corpus, Ranked, Vector, best, passing
+from miner.decode import Region, crop_views, decode_image, min_side_for, read_bytes
+from miner.errors import BadInput, NotFound, UsageError
+from miner.hits import Hit, Hits
+from miner.indexes import Index
+from miner.query.filters import parse_filter
+from miner.store import Store, one_of
+
+MAX_K = 10_000
+MAX_TEXT = 1_000
+MAX_PARTS = 100
+NOT_WEIGHT = 0.5  # what is to be avoided counts less than what is sought, as in Rocchio (1971)
+
+_FILE = ["sample_data_id", "modality", "uri", "offset", "length", "fileformat"]
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is sought: at least one of texts, images (paths or URIs) and `like` (ids of readings or clips).
+
+    Raises UsageError where a value is out of its limits, saying which are.
+    """
+
+    texts: tuple[str, ...] = ()
+    not_texts: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    like: tuple[str, ...] = ()
+    k: int = 10
+    per: str = "clip"
+    where: str | None = None
+    encoder: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or not 1 <= self.k <= MAX_K:
+            raise UsageError(f"k = {self.k!r}: expected a whole number from 1 to {MAX_K:,}")
+        if self.per not in ("clip", "frame"):
+            raise UsageError(f"per = {self.per!r}: expected 'clip' or 'frame'")
+        for name in ("texts", "not_texts", "images", "like"):
+            object.__setattr__(self, name, _strings(name, getattr(self, name)))
+        if not (self.texts or self.images or self.like):
+            raise UsageError("nothing to search for", "Give a text, an image or the id of something alike.")
+        if self.where is not None:
+            parse_filter(self.where)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The query as JSON values."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+def _strings(name: str, values: Any) -> tuple[str, ...]:
+    """Checked texts, paths or ids."""
+    if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
+        raise UsageError(f"{name} = {values!r}: expected a list of strings")
+    if len(values) > MAX_PARTS:
+        raise UsageError(f"{len(values)} {name}: at most {MAX_PARTS} are allowed")
+    for value in values:
+        if not value.strip():
+            raise UsageError(f"{name}: empty text", f"Expected 1 to {MAX_TEXT:,} characters.")
+        if len(value) > MAX_TEXT:
+            raise UsageError(f"{name}: a text of {len(value):,} characters; at most {MAX_TEXT:,} are allowed")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise UsageError(f"{name}: {value!r} is not valid Unicode")
+    return tuple(values)
+
+
+def search(store: Store, query: Query, encoder: Encoder | None = None, corpus: Corpus | None = None) -> Hits:
+    """The best `query.k` clips or frames, by score descending, then id.
+
+    A clip is as good as its best row, a frame as its best view. `encoder` and `corpus` are loaded where not given.
+    Raises UsageError (an encoder other than the table's, a filter that makes no sense) and NotFound (no vectors, an
+    unknown id, no picture at a path).
+    """
+    corpus = corpus or Corpus.load(store, query.encoder)
+    started = time.perf_counter()
+    examples = [_example(corpus, each) for each in query.like]
+    vector = _fused(corpus.index, query, encoder, [example.vector for example in examples])
+    allowed = np.ones(len(corpus.row), np.bool_)
+    for example in examples:
+        allowed &= ~example.itself
+    if query.per == "clip":
+        if not len(corpus.clips):
+            raise NotFound(f"{store.uri} has no clips", "Make them with: miner cut LAKE, or search per frame.")
+        allowed &= corpus.clip >= 0
+    if query.where is not None:
+        allowed &= passing(store, corpus, parse_filter(query.where))
+    found = best(corpus, np.flatnonzero(allowed), vector, query.k, query.per)
+    hits = _described(store, corpus, found)
+    return Hits(
+        lake=store.uri,
+        query=query.to_dict(),
+        encoder=corpus.index.encoder,
+        index_id=_index_id(store, corpus.index),
+        table_version=corpus.index.table_version,
+        elapsed_ms=round((time.perf_counter() - started) * 1e3, 3),
+        hits=hits,
+    )
+
+
+class _Example(NamedTuple):
+    """A reading or clip to look alike: its mean whole-frame vector (dim,), and the pairs that are it or its clip."""
+
+    vector: Vector
+    itself: NDArray[np.bool_]
+
+
+def _example(corpus: Corpus, name: str) -> _Example:
+    rows = corpus.index.rows
+    named = pc.equal(rows["sample_data_id"], name).to_numpy().astype(np.bool_)
+    pairs = named[corpus.row]
+    if pairs.any():
+        itself = pairs | np.isin(corpus.clip, np.setdiff1d(corpus.clip[pairs], [-1]))
+    else:
+        pairs = itself = np.isin(corpus.clip, np.flatnonzero(pc.equal(corpus.clips["clip_id"], name).to_numpy()))
+    if not pairs.any():
+        hint = "Ids are in the answers of search --json. Readings without a vector: miner verify LAKE."
+        raise NotFound(f"no reading or clip with vectors of {corpus.index.encoder!r} has the id {name!r}", hint)
+    chosen = np.unique(corpus.row[pairs])
+    whole = chosen[pc.is_null(rows["region"].take(chosen)).to_numpy().astype(np.bool_)]
+    return _Example(_unit(corpus.index.vectors(whole if len(whole) else chosen).sum(axis=0)), itself)
+
+
+def _fused(index: Index, query: Query, encoder: Encoder | None, examples: list[Vector]) -> Vector:
+    """One unit vector (dim,) for the query: the sum of what is sought, minus half of what is not."""
+    sought, avoided = list(examples), []
+    if query.texts or query.not_texts or query.images:
+        encoder = _matching(index, encoder)
+        sought += _text_vectors(encoder, query.texts)
+        avoided += _text_vectors(encoder, query.not_texts)
+        sought += [_image_vector(encoder, uri) for uri in query.images]
+    total: Vector = np.sum(np.stack(sought), axis=0)
+    return _unit(total - NOT_WEIGHT * np.sum(np.stack(avoided), axis=0) if avoided else total)
+
+
+def _matching(index: Index, encoder: Encoder | None) -> Encoder:
+    """The encoder whose vectors the table has. Raises UsageError if the one given, or the one here, is another."""
+    try:
+        encoder = encoder or load_encoder(index.encoder)
+    except UnknownPlugin as unknown:
+        hint = "Search with --like ID, or install the encoder."
+        raise UsageError(f"table {index.table!r} has vectors of {index.encoder!r}: {unknown}", hint) from unknown
+    has, uses = (index.encoder, index.encoder_version), (encoder.name, encoder.version)
+    if has != uses or index.dim != encoder.dim:
+        raise UsageError(
+            f"table {index.table!r} has {' '.join(has)} ({index.dim}), query uses {' '.join(uses)} ({encoder.dim})",
+            f"Choose the encoder of the table, or embed with this one: miner embed LAKE --encoder {encoder.name}",
+        )
+    return encoder
+
+
+def _text_vectors(encoder: Encoder, texts: tuple[str, ...]) -> list[Vector]:
+    if not texts:
+        return []
+    if not isinstance(encoder, TextEncoder):
+        raise UsageError(f"encoder {encoder.name!r} knows no text", "Search with --image FILE or --like ID.")
+    return list(encoder.encode_text(list(texts)))
+
+
+def _image_vector(encoder: Encoder, uri: str) -> Vector:
+    """The vector of a whole picture. Raises NotFound for no such file, UsageError for no picture."""
+    size = encoder.input.size
+    try:
+        frame = decode_image(read_bytes(uri), PurePath(uri).suffix.lstrip("."), uri, min_side_for(size))
+    except BadInput as bad:
+        raise (NotFound if bad.reason == "missing-file" else UsageError)(f"image {bad.detail}") from bad
+    vector: Vector = encode_all(encoder, crop_views(frame, [None], size))[0]
+    return vector
+
+
+def _unit(vector: Vector) -> Vector:
+    length = float(np.linalg.norm(vector))
+    if not np.isfinite(length):
+        raise UsageError("the query's vector is not finite: the encoder gave NaN or infinity")
+    if length < 1e-6:
+        raise UsageError("the parts of the query cancel each other out")
+    unit: Vector = (vector / length).astype(np.float32)
+    return unit
+
+
+def _described(store: Store, corpus: Corpus, found: Ranked) -> tuple[Hit, ...]:
+    rows = corpus.index.rows.take(found.row).to_pylist()
+    files = _by_key(store, "sample_data", _FILE, {row["sample_data_id"] for row in rows})
+    scenes = _by_key(store, "scenes", ["scene_id", "name"], {row["scene_id"] for row in rows})
+    windows = corpus.clips.take(pa.array(found.clip, mask=found.clip < 0)).to_pylist()
+    hits = []
+    for rank, (row, window, score) in enumerate(zip(rows, windows, found.score.tolist(), strict=True), 1):
+        file = files.get(row["sample_data_id"], {})
+        kind = "image" if file.get("modality", "camera") == "camera" else file["modality"]
+        region = None if row["region"] is None else Region(**row["region"])
+        hit = Hit(
+            rank=rank,
+            score=score,
+            clip_id=window["clip_id"],
+            scene_id=row["scene_id"],
+            sample_data_id=row["sample_data_id"],
+            channel=row["channel"],
+            timestamp_ns=row["timestamp_ns"],
+            start_ns=window["start_ns"],
+            end_ns=window["end_ns"],
+            uri=file.get("uri"),
+            evidence={kind: score},
+            scene=scenes.get(row["scene_id"], {}).get("name", row["scene_id"]),
+            region=region,
+            fileformat=file.get("fileformat", ""),
+            offset=file.get("offset"),
+            length=file.get("length"),
+        )
+        hits.append(hit)
+    return tuple(hits)
+
+
+def _by_key(store: Store, table: str, columns: list[str], keys: set[str]) -> dict[str, dict[str, Any]]:
+    """Rows of a table by its key, the first of `columns`."""
+    if not keys or not store.exists(table):
+        return {}
+    return {row[columns[0]]: row for row in store.scan(table, columns, one_of(columns[0], sorted(keys))).to_pylist()}
+
+
+def _index_id(store: Store, index: Index) -> str | None:
+    """The id under which the manifest knows the index; None for vectors newer than the last `miner index`."""
+    if not store.exists("indexes"):
+        return None
+    same = f"{one_of('table', [index.table])} AND kind = '{index.kind}' AND table_version = {index.table_version}"
+    found = store.scan("indexes", ["index_id"], same)["index_id"].to_pylist()
+    return found[0] if found else None
