@@ -9,13 +9,16 @@ from __future__ import annotations
 import logging
 import pickle
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import ray
 import ray.data
 from ray.exceptions import RayError
+from ray.util.annotations import RayDeprecationWarning
 
 from miner.errors import MinerError
 from miner.executor import Executor
@@ -48,6 +51,11 @@ class _RayWorker:
         return pa.table({"receipt": pa.array([pickle.dumps(receipt)], pa.large_binary())})
 
 
+def _work(block: pa.Table, stage: Stage, store: Store) -> pa.Table:
+    """The same for stages that are cheap to make: in a task, whose process Ray reuses for the next stage."""
+    return _RayWorker(stage, store)(block)
+
+
 @dataclass
 class RayExecutor(Executor):
     """Ray Data over a cluster of its own on this machine (`address="local"`), or over the one at `address`."""
@@ -64,18 +72,16 @@ class RayExecutor(Executor):
         self._connect()
         _check_resources(stage)
         source = ray.data.from_arrow_refs([ray.put(block) for block in blocks])
-        receipts = source.map_batches(
-            _RayWorker,
-            fn_constructor_args=(stage, store),
-            batch_size=None,
-            batch_format="pyarrow",
-            zero_copy_batch=True,
-            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(blocks))),
-            num_cpus=_CPUS_PER_ACTOR,
-            num_gpus=stage.num_gpus,
-            max_restarts=_RESTARTS,
-            max_task_retries=_RESTARTS,
-        )
+        with warnings.catch_warnings():
+            # Without a limit on retries a unit that kills its worker hangs Ray Data; 2.60 has no other way to give it.
+            warnings.simplefilter("ignore", RayDeprecationWarning)
+            receipts = source.map_batches(
+                **self._placement(stage, store, len(blocks)),
+                batch_size=None,
+                batch_format="pyarrow",
+                zero_copy_batch=True,
+                num_gpus=stage.num_gpus,
+            )
         try:
             for batch in receipts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 yield from (pickle.loads(receipt) for receipt in batch["receipt"].to_pylist())
@@ -88,6 +94,19 @@ class RayExecutor(Executor):
         self._connect()
         replace = ray.remote(num_cpus=1, max_retries=_RESTARTS)(Executor.run_reduction)
         ray.get(replace.remote(None, reduction, store, stamp))
+
+    def _placement(self, stage: Stage, store: Store, blocks: int) -> dict[str, Any]:
+        """Actors for a stage that loads something; tasks, which reuse processes, for one that does not."""
+        if not stage.loads:
+            return {"fn": _work, "fn_args": (stage, store), "num_cpus": 1, "max_retries": _RESTARTS}
+        return {
+            "fn": _RayWorker,
+            "fn_constructor_args": (stage, store),
+            "compute": ray.data.ActorPoolStrategy(size=min(self.workers, blocks)),
+            "num_cpus": _CPUS_PER_ACTOR,
+            "max_restarts": _RESTARTS,
+            "max_task_retries": _RESTARTS,
+        }
 
     def _connect(self) -> None:
         if not ray.is_initialized():

@@ -42,6 +42,7 @@ class EmbedStage(Stage):
     name = "embed"
     unit = "sample_data_id"
     batch_size = 32
+    loads = True
 
     @cached_property
     def loaded(self) -> tuple[Encoder, ...]:

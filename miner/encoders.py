@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from embeddings.encoder import Encoder, WeightsMissing, load_encoder
 from embeddings.plugins import UnknownPlugin
-from miner.errors import MinerError, UsageError
+from miner.errors import MinerError, UnknownName
 
 
 def get_encoder(name: str) -> Encoder:
-    """The encoder `name`. Raises UsageError for an unknown one, MinerError when its weights cannot be had."""
+    """The encoder `name`. Raises UnknownName for an unknown one, MinerError when its weights cannot be had."""
     try:
         return load_encoder(name)
     except UnknownPlugin as error:
-        raise UsageError(str(error)) from error
+        raise UnknownName(f"unknown encoder {name!r}", str(error)) from error
     except WeightsMissing as error:
         raise MinerError(str(error)) from error

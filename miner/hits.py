@@ -120,21 +120,23 @@ class Hits(Sequence[Hit]):
         return frame
 
     def __repr__(self) -> str:
-        return f"{self._headline()}\n{_text_table(self.hits)}" if self.hits else f"{self._headline()}\nnothing found"
+        return f"{self.headline}\n{_text_table(self.hits)}" if self.hits else f"{self.headline}\nnothing found"
 
     def _repr_html_(self) -> str:
         more = len(self.hits) - _IN_NOTEBOOK
         note = f"<p>and {more} more: <code>to_html(path)</code> shows all</p>" if more > 0 else ""
-        return f"<style>{_STYLE}</style>{_grid(self.hits[:_IN_NOTEBOOK], self._headline())}{note}"
+        return f"<style>{_STYLE}</style>{_grid(self.hits[:_IN_NOTEBOOK], self.headline)}{note}"
 
     def to_html(self, path: str | Path | None = None, title: str = "scene-miner") -> str:
         """One self-contained page with a picture per hit; also written to `path`, if given."""
-        page = _PAGE.format(title=html.escape(_plain(title)), style=_STYLE, body=_grid(self.hits, self._headline()))
+        text = page([self], title)
         if path is not None:
-            Path(path).write_text(page, encoding="utf-8")
-        return page
+            Path(path).write_text(text, encoding="utf-8")
+        return text
 
-    def _headline(self) -> str:
+    @property
+    def headline(self) -> str:
+        """What was asked and how much was found, in one line."""
         asked = [*self.query.get("texts", ()), *(PurePath(image).name for image in self.query.get("images", ()))]
         asked += [f"like {each}" for each in self.query.get("like", ())]
         asked += [f"not {text}" for text in self.query.get("not_texts", ())]
@@ -185,6 +187,7 @@ _STYLE = """
 .miner-hits{color-scheme:light dark;--ground:#fff;--text:#1b1f24;--quiet:#59636e;--line:#d1d9e0;--card:#f6f8fa;
 font:14px/1.4 system-ui,sans-serif;color:var(--text);background:var(--ground)}
 @media(prefers-color-scheme:dark){.miner-hits{--ground:#0d1117;--text:#e6edf3;--quiet:#9198a1;--line:#3d444d;--card:#151b23}}
+.miner-hits+.miner-hits{margin-top:28px}
 .miner-hits h2{font-size:16px;font-weight:600;margin:0 0 12px;overflow-wrap:anywhere}
 .miner-hits .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,240px),1fr));gap:12px}
 .miner-hits figure{margin:0;border:1px solid var(--line);border-radius:6px;overflow:hidden;background:var(--card)}
@@ -204,6 +207,12 @@ _PAGE = """<!doctype html>
 @media(prefers-color-scheme:dark){{body{{background:#0d1117}}}}{style}</style></head>
 <body>{body}</body></html>
 """
+
+
+def page(answers: Sequence[Hits], title: str = "scene-miner") -> str:
+    """One self-contained HTML page with a grid of pictures per answer."""
+    body = "".join(_grid(answer.hits, answer.headline) for answer in answers)
+    return _PAGE.format(title=html.escape(_plain(title)), style=_STYLE, body=body)
 
 
 def _grid(hits: Sequence[Hit], headline: str) -> str:

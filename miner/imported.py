@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from miner.embed import table_of
 from miner.errors import NotFound, UsageError
 from miner.ids import make_id
-from miner.schema import embeddings_schema
+from miner.schema import IMPORTED, embeddings_schema
 from miner.stage import Apply, Failure, Outcome, Output, Stage
 from miner.store import Store
 
-IMPORTED = "imported"
 _READING = ["sample_data_id", "scene_id", "channel", "timestamp_ns", "uri"]
 
 

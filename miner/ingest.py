@@ -1,4 +1,5 @@
-"""The first step: a reader's scenes become rows of `scenes`, `sample_data` and `annotations`. No recording is opened."""
+"""The first step: a reader's scenes become rows of `scenes`, `sample_data` and `annotations`. No recording is
+opened."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ class IngestStage(Stage):
         wanted = set(scene_ids.to_pylist())
         scenes = [scene for scene in self.reader.scenes() if scene.scene_id in wanted]
         keys = pa.array([scene.scene_id for scene in scenes], pa.string())
-        return pa.table({"key": keys, "scene_id": keys, "name": pa.array([scene.name for scene in scenes], pa.string())})
+        return pa.table(
+            {"key": keys, "scene_id": keys, "name": pa.array([scene.name for scene in scenes], pa.string())}
+        )
 
     def apply(self, store: Store) -> Apply:
         return self._read

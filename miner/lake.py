@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import miner
+from embeddings.encoder import Encoder
 from embeddings.plugins import load_plugin
 from miner.clips import CutStage, choose_recipe
 from miner.corpus import Corpus
 from miner.describe import describe, show
 from miner.embed import DEFAULT_ENCODER, DEFAULT_VIEWS, EmbedStage
+from miner.encoders import get_encoder
 from miner.errors import NotFound
 from miner.executor import Executor, LocalExecutor, Report
 from miner.hits import Hits
@@ -34,6 +36,7 @@ class Lake:
     store: Store
     executor: Executor = field(default_factory=LocalExecutor)
     _corpora: dict[tuple[Any, ...], Corpus] = field(default_factory=dict, repr=False)
+    _encoders: dict[str, Encoder] = field(default_factory=dict, repr=False)
 
     @property
     def uri(self) -> str:
@@ -98,7 +101,11 @@ class Lake:
             name: (value,) if isinstance(value, str) and name != "encoder" else value for name, value in more.items()
         }
         query = Query(texts, k=k, where=where, per=per, **lists)
-        return search(self.store, query, corpus=self._corpus(query.encoder))
+        corpus = self._corpus(query.encoder)
+        name = corpus.index.encoder
+        if query.needs_encoder and name not in self._encoders:
+            self._encoders[name] = get_encoder(name)
+        return search(self.store, query, self._encoders.get(name), corpus)
 
     def verify(self) -> list[Check]:
         """Whether the lake holds what it says."""

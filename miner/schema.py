@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from miner.errors import SchemaError, UnknownName
 
+IMPORTED = "imported"  # the version of vectors that came from a file: whoever made them vouches for the encoder
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 
 
@@ -233,7 +234,7 @@ def check(table: pa.Table, schema: pa.Schema) -> pa.Table:
         if column.null_count and not field.nullable:
             raise SchemaError(f"column {field.name!r} has {column.null_count} nulls but may have none")
         try:
-            columns.append(column.cast(field.type))
+            columns.append(column if column.type.equals(field.type) else column.cast(field.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise SchemaError(f"column {field.name!r} is {column.type}, declared {field.type}: {error}") from error
     return pa.Table.from_arrays(columns, schema=schema)

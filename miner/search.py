@@ -15,14 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embeddings.encoder import Encoder, TextEncoder, encode_all, load_encoder
-from embeddings.plugins import UnknownPlugin
+from embeddings.encoder import Encoder, TextEncoder, encode_all
 from miner.corpus import Corpus, Ranked, Vector, best, passing
 from miner.decode import Region, crop_views, decode_image, min_side_for, read_bytes
-from miner.errors import BadInput, NotFound, UsageError
+from miner.encoders import get_encoder
+from miner.errors import BadInput, NotFound, UnknownName, UsageError
 from miner.hits import Hit, Hits
 from miner.indexes import Index
 from miner.query.filters import parse_filter
+from miner.schema import IMPORTED
 from miner.store import Store, one_of
 
 MAX_K = 10_000
@@ -60,6 +61,11 @@ class Query:
             raise UsageError("nothing to search for", "Give a text, an image or the id of something alike.")
         if self.where is not None:
             parse_filter(self.where)
+
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether anything has to be embedded; ids alone do not."""
+        return bool(self.texts or self.not_texts or self.images)
 
     def to_dict(self) -> dict[str, Any]:
         """The query as JSON values."""
@@ -141,7 +147,7 @@ def _example(corpus: Corpus, name: str) -> _Example:
 def _fused(index: Index, query: Query, encoder: Encoder | None, examples: list[Vector]) -> Vector:
     """One unit vector (dim,) for the query: the sum of what is sought, minus half of what is not."""
     sought, avoided = list(examples), []
-    if query.texts or query.not_texts or query.images:
+    if query.needs_encoder:
         encoder = _matching(index, encoder)
         sought += _text_vectors(encoder, query.texts)
         avoided += _text_vectors(encoder, query.not_texts)
@@ -153,12 +159,15 @@ def _fused(index: Index, query: Query, encoder: Encoder | None, examples: list[V
 def _matching(index: Index, encoder: Encoder | None) -> Encoder:
     """The encoder whose vectors the table has. Raises UsageError if the one given, or the one here, is another."""
     try:
-        encoder = encoder or load_encoder(index.encoder)
-    except UnknownPlugin as unknown:
+        encoder = encoder or get_encoder(index.encoder)
+    except UnknownName as unknown:
         hint = "Search with --like ID, or install the encoder."
-        raise UsageError(f"table {index.table!r} has vectors of {index.encoder!r}: {unknown}", hint) from unknown
+        raise UsageError(
+            f"table {index.table!r} has vectors of {index.encoder!r}: {unknown.message}", hint
+        ) from unknown
     has, uses = (index.encoder, index.encoder_version), (encoder.name, encoder.version)
-    if has != uses or index.dim != encoder.dim:
+    same = index.encoder == encoder.name and index.encoder_version in (encoder.version, IMPORTED)
+    if not same or index.dim != encoder.dim:
         raise UsageError(
             f"table {index.table!r} has {' '.join(has)} ({index.dim}), query uses {' '.join(uses)} ({encoder.dim})",
             f"Choose the encoder of the table, or embed with this one: miner embed LAKE --encoder {encoder.name}",

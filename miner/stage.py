@@ -59,14 +59,15 @@ class Stage(ABC):
     work.
 
     Attributes: `name`; `unit`, the column name of a unit's key ("scene_id" or "sample_data_id"); `outputs`, children
-    first and the parent last (its row means done); `batch_size`, units per call, which bounds memory; `num_gpus` per
-    `apply` worker.
+    first and the parent last (its row means done); `batch_size`, units per call, which bounds memory; `loads`, whether
+    making `apply` loads something costly such as weights; `num_gpus` per `apply` worker.
     """
 
     name: str
     unit: str
     outputs: tuple[Output, ...]
     batch_size: int = 64
+    loads: bool = False
     num_gpus: float = 0.0
 
     @property

@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import embeddings  # noqa: F401  its import makes the namespace folder `kernels` ours, so it comes before any test module
+
+# How long an example takes says something about the load of the machine, nothing about the law.
+settings.register_profile("miner", deadline=None)
+settings.load_profile("miner")
 
 
 @pytest.fixture(scope="session")

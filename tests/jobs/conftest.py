@@ -1,0 +1,30 @@
+"""One Ray cluster for the whole session: starting one takes seconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.engine import RayExecutor
+from miner.executor import Executor, LocalExecutor
+
+
+@pytest.fixture(scope="session")
+def ray_executor() -> Iterator[RayExecutor]:
+    """An executor over a cluster of its own with two CPUs; workers can import the tests' stages."""
+    import ray
+
+    root = str(Path(__file__).resolve().parents[2])
+    os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    executor = RayExecutor(num_cpus=2)
+    yield executor
+    ray.shutdown()
+
+
+@pytest.fixture(params=["local", "ray"])
+def executor(request: pytest.FixtureRequest) -> Executor:
+    """Both executors, one after the other."""
+    return LocalExecutor(threads=2) if request.param == "local" else request.getfixturevalue("ray_executor")

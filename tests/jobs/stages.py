@@ -1,0 +1,63 @@
+"""Stages that misbehave on purpose, in a module that Ray's workers can import."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from miner.clips import CutStage
+from miner.schema import CLIPS
+from miner.stage import Apply, Failure, Outcome, Output, Stage
+from miner.store import Store
+
+
+@dataclass(frozen=True)
+class OneClipStage(Stage):
+    """One clip per scene, but on `victim` it does what `fault` says: raise, die, forget or fail."""
+
+    victim: str = ""
+    fault: str = ""
+    loads: bool = False
+    num_gpus: float = 0.0
+    name = "one-clip"
+    unit = "scene_id"
+    outputs = (Output("clips", CLIPS, "scene_id"),)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("scenes",)
+
+    def counts(self, store: Store) -> pa.Table:
+        return CutStage().counts(store)
+
+    def units(self, store: Store, scene_filter: str, scene_ids: pa.Array) -> pa.Table:
+        return CutStage().units(store, scene_filter, scene_ids)
+
+    def apply(self, store: Store) -> Apply:
+        return self._clips
+
+    def _clips(self, units: pa.Table, wanted: frozenset[str]) -> Outcome:
+        keys = units["key"].to_pylist()
+        failures = []
+        if self.victim in keys:
+            if self.fault == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.fault == "raise":
+                raise ValueError(f"cannot digest {self.victim}")
+            if self.fault == "fail":
+                failures.append(Failure(self.victim, self.victim, "bad-taste", "it is bad"))
+            keys.remove(self.victim)
+        rows = [{"clip_id": key, "scene_id": key, "start_ns": 0, "end_ns": 1, "recipe": "one"} for key in keys]
+        return Outcome({"clips": pa.Table.from_pylist(rows, schema=CLIPS)}, failures)
+
+
+def write_scenes(store: Store, count: int) -> list[str]:
+    """`count` rows in `scenes`; gives their ids."""
+    store.ensure("scenes")
+    ids = [f"{number:032x}" for number in range(count)]
+    row = {"dataset": "d", "log_id": "l", "name": "n", "start_ns": 0, "end_ns": 1}
+    store.append("scenes", pa.Table.from_pylist([{"scene_id": each, **row} for each in ids]))
+    return ids
