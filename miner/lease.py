@@ -98,7 +98,8 @@ def _beat(store: Store, held: list[str], run_id: str, stop: threading.Event, los
     last = time.monotonic()
     while not stop.wait(_BEAT_S):
         try:
-            renewed = sum(store.upsert("leases", _row(t, run_id), f"target.run_id = '{run_id}'") for t in held)
+            mine = f"target.run_id = '{run_id}'"
+            renewed = sum(store.upsert("leases", _row(table, run_id), mine, insert=False) for table in held)
         except OSError:  # the store is briefly out of reach: the lease lives until it expires
             renewed = len(held) if time.monotonic() - last < EXPIRY_S else 0
         else:

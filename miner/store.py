@@ -24,7 +24,11 @@ from miner.errors import Conflict, NotFound, SchemaError
 from miner.schema import check, key_of, schema_of
 
 RUN = "miner.run_id"
-_HARMLESS = {"Rewrite", "CreateIndex"}
+_HARMLESS = {
+    "Rewrite",
+    "CreateIndex",
+    "BaseOperation",
+}  # compaction, indexes, and what Lance has no name for (reserving ids)
 
 
 @dataclass(frozen=True)
@@ -195,16 +199,18 @@ class Store:
         transaction.transaction_properties = dict(properties)
         return self._commit(table, transaction)
 
-    def upsert(self, table: str, rows: pa.Table, condition: str | None = None) -> int:
-        """Insert rows and update those whose key is there (and for which `condition` on `target.*` holds).
+    def upsert(self, table: str, rows: pa.Table, condition: str | None = None, insert: bool = True) -> int:
+        """Insert rows (with `insert`) and update those whose key is there (and for which `condition` on `target.*`
+        holds).
 
         Atomic between processes for declared keys; gives how many rows were inserted or updated.
         """
         dataset = self.dataset(table)
         merge = dataset.merge_insert(key_of(dataset.schema)).use_index(False).conflict_retries(20)
-        done = (
-            merge.when_matched_update_all(condition).when_not_matched_insert_all().execute(check(rows, dataset.schema))
-        )
+        merge = merge.when_matched_update_all(condition)
+        if insert:
+            merge = merge.when_not_matched_insert_all()
+        done = merge.execute(check(rows, dataset.schema))
         return int(done["num_inserted_rows"] + done["num_updated_rows"])
 
     def delete(self, table: str, filter: str) -> None:

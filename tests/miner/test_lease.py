@@ -1,0 +1,114 @@
+"""Leases between threads, processes and the dead."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from miner import lease as leases
+from miner.errors import Conflict
+from miner.lease import holder, lease
+from miner.store import Store
+
+HOLD = """
+import sys, time
+from miner.lease import lease
+from miner.store import Store
+with lease(Store.open(sys.argv[1]), ["clips"], "child"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.create(str(tmp_path / "lake"))
+
+
+def test_one_holder_at_a_time(store: Store) -> None:
+    with lease(store, ["clips", "scenes"], "first"):
+        assert (holder(store, "clips") or {})["run_id"] == "first"
+        with pytest.raises(Conflict, match="held by run first"), lease(store, ["scenes"], "second", wait=False):
+            pass
+    assert holder(store, "clips") is None
+    with lease(store, ["scenes"], "second", wait=False):
+        pass
+
+
+def test_a_lost_race_gives_back_what_it_took(store: Store) -> None:
+    with lease(store, ["b"], "first"):
+        with pytest.raises(Conflict), lease(store, ["a", "b"], "second", wait=False):
+            pass
+        assert holder(store, "a") is None
+
+
+def test_waiting_is_told_once_and_ends(store: Store) -> None:
+    messages: list[str] = []
+    order: list[str] = []
+
+    def second() -> None:
+        with lease(store, ["clips"], "second", notify=messages.append):
+            order.append("second")
+
+    with lease(store, ["clips"], "first"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(1.2)
+        order.append("first")
+    thread.join(30)
+    assert order == ["first", "second"]
+    assert len(messages) == 1 and "held by run first" in messages[0]
+
+
+def test_many_at_once_are_one_after_the_other(store: Store) -> None:
+    inside, most = [0], [0]
+
+    def work(name: str) -> None:
+        with lease(store, ["clips"], name, notify=lambda _: None):
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            time.sleep(0.02)
+            inside[0] -= 1
+
+    threads = [threading.Thread(target=work, args=(f"run{n}",)) for n in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == [1]
+
+
+@pytest.mark.fault
+def test_a_killed_holder_holds_nothing(store: Store) -> None:
+    child = subprocess.Popen([sys.executable, "-c", HOLD, store.uri], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdout.readline() == "held\n"
+    with pytest.raises(Conflict), lease(store, ["clips"], "mine", wait=False):
+        pass
+    child.kill()
+    child.wait()
+    with lease(store, ["clips"], "mine", wait=False):
+        assert (holder(store, "clips") or {})["run_id"] == "mine"
+
+
+def test_an_old_heartbeat_expires(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with lease(store, ["clips"], "stalled") as assert_held:
+        monkeypatch.setattr(leases, "EXPIRY_S", 0.0)
+        with lease(store, ["clips"], "eager", wait=False):
+            monkeypatch.undo()
+            assert (holder(store, "clips") or {})["run_id"] == "eager"
+        assert_held()  # not yet noticed: the heartbeat, or the check before each commit, will
+
+
+def test_a_lost_lease_is_noticed_by_the_heartbeat(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_BEAT_S", 0.1)
+    with lease(store, ["clips"], "stalled") as assert_held:
+        assert_held()
+        store.delete("leases", "run_id = 'stalled'")
+        time.sleep(1.0)
+        with pytest.raises(Conflict, match="was lost"):
+            assert_held()
