@@ -1,7 +1,7 @@
 """What an encoder is, and how to get one by name.
 
-An encoder turns ready arrays into unit vectors. Reading, decoding and resizing happen before it (`miner.decode`), so that
-one decode feeds every encoder of a pass.
+An encoder turns ready arrays into unit vectors. Reading, decoding and resizing happen before it (`miner.decode`), so
+that one decode feeds every encoder of a pass.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings.plugins import load_plugin
+
+
+class WeightsMissing(RuntimeError):
+    """An encoder's weights cannot be had; the message says what was looked for and what to do."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,6 @@ def encode_all(encoder: Encoder, frames: NDArray[np.uint8]) -> NDArray[np.float3
     vectors = np.empty((len(frames), encoder.dim), np.float32)
     for start in range(0, len(frames), step):
         part = frames[start : start + step]
-        padded = part if len(part) == step else np.concatenate([part, np.zeros((step - len(part), *part.shape[1:]), np.uint8)])
-        vectors[start : start + step] = encoder.encode(padded)[: len(part)]
+        padding = np.zeros((step - len(part), *part.shape[1:]), np.uint8)
+        vectors[start : start + step] = encoder.encode(np.concatenate([part, padding]))[: len(part)]
     return vectors

@@ -39,7 +39,9 @@ def load_plugin(group: str, name: str) -> Any:
         for point in entry_points(group=group, name=name):
             return point.load()
         if ":" not in name:
-            raise UnknownPlugin(f"unknown {group.rpartition('.')[2][:-1]} {name!r}. Known: {', '.join(plugin_names(group))}")
+            raise UnknownPlugin(
+                f"unknown {group.rpartition('.')[2][:-1]} {name!r}. Known: {', '.join(plugin_names(group))}"
+            )
         target = name
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)

@@ -64,7 +64,13 @@ def ingest(
     """Recordings to a searchable lake: ingest, cut, embed, index. The same command again resumes."""
     from jobs import ingest as job
 
-    given: dict[str, Any] = {"source": source, "lake": lake, "reader": reader, "dataset": dataset, "encoder": _tuple(encoder)}
+    given: dict[str, Any] = {
+        "source": source,
+        "lake": lake,
+        "reader": reader,
+        "dataset": dataset,
+        "encoder": _tuple(encoder),
+    }
     given |= {"views": views, "clip_seconds": clip_seconds, **_engine(executor, no_wait, max_bad)}
     settled = _resolve(job.IngestConfig, config, set_, given)
     if dry_run:
@@ -209,7 +215,8 @@ def demo(
     """Simulate drives, ingest them, search them, and write a page to look at."""
     from jobs import demo as job
 
-    settled = job.DemoConfig(folder=folder, scenes=scenes, seed=seed, encoder=encoder, executor=executor or "ray")
+    given = {"folder": folder, "scenes": scenes, "seed": seed, "encoder": encoder, "executor": executor}
+    settled = _resolve(job.DemoConfig, None, None, given)
     with _listener("demo") as listener:
         document = job.run(settled, listener)
     _print(document, as_json, job.text)

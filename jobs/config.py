@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from miner.errors import NotFound, UnknownName, UsageError
 
 RESERVED = {"MINER_FAILPOINT", "MINER_TEST_DATA", "MINER_TEST_WEIGHTS", "MINER_ALLOW_DOWNLOADS"}
-Config = TypeVar("Config", bound="JobConfig")
+Config = TypeVar("Config", bound=BaseModel)
 
 
 class JobConfig(BaseModel):
@@ -73,7 +73,7 @@ def _from_file(file: Path) -> dict[str, Any]:
     return values
 
 
-def _from_environment(model: type[JobConfig], environment: Mapping[str, str]) -> dict[str, Any]:
+def _from_environment(model: type[BaseModel], environment: Mapping[str, str]) -> dict[str, Any]:
     names = {f"MINER_{key.upper()}": key for key in model.model_fields}
     return {
         names[name]: yaml.safe_load(text)

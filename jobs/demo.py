@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,16 +13,16 @@ from jobs.run import Listener
 from miner.executor import Progress
 from miner.hits import Hits, page
 from miner.lake import open
-from miner.simulation import Spec, record_scene, scene_names, write_spec
+from miner.simulation import Spec, record
 
 QUERIES = (
-    ("a street at night", None),
-    ("dense fog", None),
-    ("snow on the road", None),
-    ("a truck", None),
-    ("an overturned car", None),
-    ("road closed by barriers", None),
-    ("a car in front", "count('weather: rain') > 0"),
+    ("dark street with lights at night", None),
+    ("winter", None),
+    ("houses and trees", None),
+    ("traffic jam", None),
+    ("an animal on the road", None),
+    ("a truck", "count('weather: rain') > 0"),
+    ("road works", "count('event: closed_road') > 0 or count('event: tipped_vehicle') > 0"),
 )
 _HITS = 4
 
@@ -46,19 +45,28 @@ def run(config: DemoConfig, listener: Listener) -> dict[str, Any]:
     folder = config.folder.absolute()
     spec = Spec(scenes=config.scenes, seed=config.seed, camera_hz=1.0, lidar_hz=1.0, rare_rate=0.4)
     listener.notify(f"simulating {spec.scenes} drives into {folder / 'drives'}")
-    _simulate(spec, folder / "drives", listener)
-    settings = {"source": str(folder / "drives"), "lake": str(folder / "lake"), "executor": config.executor}
-    result = ingest.run(ingest.IngestConfig(**settings, encoder=(config.encoder,), dataset="demo"), listener)
+    record(spec, folder / "drives", lambda n, of: listener.on_progress(Progress("simulate", n, of, 0)), threads=2)
+    job = ingest.IngestConfig(
+        source=str(folder / "drives"),
+        lake=str(folder / "lake"),
+        encoder=(config.encoder,),
+        dataset="demo",
+        clip_seconds=4.0,
+        executor=config.executor,
+    )
+    result = ingest.run(job, listener)
     lake = open(folder / "lake")
     answers = [lake.search(text, _HITS, where=where) for text, where in QUERIES]
     (folder / "hits.html").write_text(page(answers, "scene-miner demo"), encoding="utf-8")
+    scenes = lake.store.scan("scenes", ["scene_id", "description"]).to_pylist()
+    descriptions = {scene["scene_id"]: scene["description"] for scene in scenes}
     return {
         "lake": lake.uri,
         "page": str(folder / "hits.html"),
         "seconds": round(time.perf_counter() - started, 1),
         "contents": lake.describe(),
         "changed": result.changed,
-        "searches": [_answer(lake.describe_scenes(), hits) for hits in answers],
+        "searches": [_answer(hits, descriptions) for hits in answers],
     }
 
 
@@ -78,23 +86,13 @@ def text(document: dict[str, Any]) -> str:
             f"{found['annotations']:,} boxes and labels in {document['seconds']:.0f} s",
             f"Pictures:  {document['page']}",
             f"Next:      miner ls {lake}",
-            f"           miner search {lake} \"a pedestrian on the road\" --where \"split is null\" --html found.html",
+            f'           miner search {lake} "a pedestrian on the road" --html found.html',
             "           miner ingest YOUR_RECORDINGS --lake YOUR_LAKE",
         ]
     )
 
 
-def _simulate(spec: Spec, folder: Path, listener: Listener) -> None:
-    """Record all scenes, two at a time: the renderer releases the interpreter lock."""
-    write_spec(spec, folder)
-    names = list(scene_names(spec))
-    with ThreadPoolExecutor(2) as pool:
-        done = pool.map(lambda name: record_scene(spec, name, folder), names)
-        for number, _ in enumerate(done, 1):
-            listener.on_progress(Progress("simulate", number, len(names), 0))
-
-
-def _answer(descriptions: dict[str, str], hits: Hits) -> dict[str, Any]:
+def _answer(hits: Hits, descriptions: dict[str, str]) -> dict[str, Any]:
     found = [
         {"score": hit.score, "channel": hit.channel, "scene": hit.scene, "is": descriptions.get(hit.scene_id, "")}
         for hit in hits

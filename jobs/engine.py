@@ -7,6 +7,7 @@ and commits. Decoded pixels and vectors never travel. What is exact about the re
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import time
 import warnings
@@ -114,7 +115,10 @@ class RayExecutor(Executor):
             own = {"num_cpus": self.num_cpus, "include_dashboard": False} if self.address == "local" else {}
             environment = {"env_vars": _THREADS}
             quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-            ray.init(address=self.address, runtime_env=environment, **quiet, **own)
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own advice, for Ray's developers
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "lance is not fork-safe")  # Ray forks only to start other programs
+                ray.init(address=self.address, runtime_env=environment, **quiet, **own)
             self.notify(f"Ray is up after {time.perf_counter() - started:.1f} s: {_resources()}")
         context = ray.data.DataContext.get_current()
         context.max_errored_blocks = -1

@@ -179,6 +179,14 @@ def min_side_for(size: int) -> int:
     return math.ceil(_DECODE_MARGIN * size)
 
 
+def encode_jpeg(pixels: NDArray[np.uint8], quality: int = 75) -> bytes:
+    """uint8 RGB (H, W, 3) as a JPEG file, for thumbnails."""
+    import simplejpeg
+
+    data: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=quality)
+    return data
+
+
 def asset_of(data: bytes, header: ImageHeader | None = None) -> dict[str, str | int | None]:
     """What an `assets` row says of a reading's bytes: sha256, num_bytes, and width and height of a picture."""
     return {

@@ -19,7 +19,7 @@ from miner.ids import make_id
 from miner.plan import scene_counts
 from miner.schema import ASSETS, REGION, embeddings_schema
 from miner.stage import Apply, Failure, Outcome, Output, Prepare, Stage, with_failures
-from miner.store import Store
+from miner.store import Store, one_of
 
 _READING = ["sample_data_id", "scene_id", "channel", "timestamp_ns", "uri", "offset", "length", "fileformat"]
 DEFAULT_ENCODER = "lite"
@@ -80,11 +80,11 @@ class EmbedStage(Stage):
         return scene_counts(store, "sample_data", "modality = 'camera'")
 
     def units(self, store: Store, scene_filter: str, scene_ids: pa.Array) -> pa.Table:
-        rows = store.scan("sample_data", _READING, f"modality = 'camera' AND {scene_filter}")
-        return rows.append_column("key", rows["sample_data_id"])
+        rows = store.scan("sample_data", ["sample_data_id", "scene_id"], f"modality = 'camera' AND {scene_filter}")
+        return rows.rename_columns(["key", "scene_id"])
 
     def prepare(self, store: Store) -> Prepare:
-        return self._view
+        return lambda units: self._view(_readings(store, units))
 
     def apply(self, store: Store) -> Apply:
         return self._embed
@@ -138,6 +138,13 @@ class EmbedStage(Stage):
         lost = units.filter(pc.is_in(units["sample_data_id"], dropped)).to_pylist()
         reason = "the encoder gave a vector that is not finite"
         return Outcome(kept, [Failure(r["key"], r["scene_id"], "not-finite", f"{r['uri']}: {reason}") for r in lost])
+
+
+def _readings(store: Store, units: pa.Table) -> pa.Table:
+    """The rows of `sample_data` that a worker needs, in the order of `units`: the plan holds keys only."""
+    keys = units["key"]
+    rows = store.scan("sample_data", _READING, one_of("sample_data_id", keys.to_pylist()))
+    return rows.take(pc.index_in(keys, rows["sample_data_id"])).append_column("key", keys)
 
 
 def _rows(units: pa.Table, column: str, encoder: Encoder) -> pa.Table:

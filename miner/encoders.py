@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from embeddings.encoder import Encoder, WeightsMissing, load_encoder
 from embeddings.plugins import UnknownPlugin
-from miner.errors import MinerError, UnknownName
+from miner.errors import MinerError, UnknownName, UsageError
 
 
 def get_encoder(name: str) -> Encoder:
@@ -13,5 +13,7 @@ def get_encoder(name: str) -> Encoder:
         return load_encoder(name)
     except UnknownPlugin as error:
         raise UnknownName(f"unknown encoder {name!r}", str(error)) from error
+    except ValueError as error:  # what follows the colon makes no sense to the encoder
+        raise UsageError(f"encoder {name!r}: {error}") from error
     except WeightsMissing as error:
         raise MinerError(str(error)) from error

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from miner.decode import Region, decode_image, read_bytes
+from miner.decode import Region, decode_image, encode_jpeg, read_bytes
 from miner.errors import BadInput
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def _picture(hit: Hit) -> str:
     except BadInput as bad:
         return f'<div class="frame none">{html.escape(_plain(str(bad)))}</div>'
     height, width = pixels.shape[:2]
-    data = base64.b64encode(_jpeg(pixels)).decode()
+    data = base64.b64encode(encode_jpeg(pixels)).decode()
     outline = ""
     if hit.region is not None:
         x0, y0, x1, y1 = (100 * float(edge) for edge in hit.region)
@@ -260,10 +260,3 @@ def _frame(hit: Hit) -> NDArray[np.uint8]:
     blocks = pixels[:height, :width].reshape(height // step, step, width // step, step, 3)
     small: NDArray[np.uint8] = blocks.mean(axis=(1, 3)).round().astype(np.uint8)
     return small
-
-
-def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    import simplejpeg
-
-    data: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=75)
-    return data

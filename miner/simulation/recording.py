@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -52,11 +53,12 @@ def reading_bytes(seen: View, channel: str, timestamp_ns: int) -> bytes:
     return encoded
 
 
-def record(spec: Spec, folder: str | Path, progress: Callable[[int, int], None] | None = None) -> int:
+def record(spec: Spec, folder: str | Path, progress: Callable[[int, int], None] | None = None, threads: int = 1) -> int:
     """Write a recording; the number of files written now. Files that are there stay: repeat the call to go on.
 
-    `progress` is called with (scenes done, scenes in all). Without `spec.pixels` only the spec is written. Raises
-    Conflict where the folder holds another simulation.
+    Scenes are rendered `threads` at a time (the renderer releases the interpreter lock). `progress` is called with
+    (scenes done, scenes in all). Without `spec.pixels` only the spec is written. Raises Conflict where the folder
+    holds another simulation.
     """
     root = Path(folder)
     if (root / SPEC_FILE).exists():
@@ -66,11 +68,13 @@ def record(spec: Spec, folder: str | Path, progress: Callable[[int, int], None] 
             )
     else:
         _write(root / SPEC_FILE, spec.to_json().encode())
+    names = list(scene_names(spec)) if spec.pixels else []
     written = 0
-    for done, name in enumerate(scene_names(spec) if spec.pixels else (), start=1):
-        written += record_scene(spec, name, root)
-        if progress:
-            progress(done, spec.scenes)
+    with ThreadPoolExecutor(threads) as pool:
+        for done, files in enumerate(pool.map(lambda name: record_scene(spec, name, root), names), start=1):
+            written += files
+            if progress:
+                progress(done, spec.scenes)
     return written
 
 

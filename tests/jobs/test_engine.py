@@ -76,7 +76,9 @@ def test_a_bad_unit_is_quarantined_alone(executor: Executor, store: Store, fault
 
 @pytest.mark.fault
 @pytest.mark.parametrize("loads", [False, True], ids=["task", "actor"])
-def test_a_unit_that_kills_its_worker_is_quarantined_alone(ray_executor: RayExecutor, store: Store, loads: bool) -> None:
+def test_a_unit_that_kills_its_worker_is_quarantined_alone(
+    ray_executor: RayExecutor, store: Store, loads: bool
+) -> None:
     ids = write_scenes(store, 9)
     report = ray_executor.map(OneClipStage(ids[4], "die", loads), store, Run("test"))
     assert (report.written, report.quarantined) == (8, 1)
