@@ -1,4 +1,4 @@
-"""The one Numba decorator of the project: compiled once and cached on disk, without the GIL, with NumPy's error model."""
+"""The one Numba decorator of the project: compiled once, cached on disk, without the GIL, with NumPy's error model."""
 
 from __future__ import annotations
 

@@ -1,0 +1,62 @@
+"""README's tables from benchmarks/results/: `python -m benchmarks.readme` writes them between their marks."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+VIEWS = ("centre-crop", "letterbox", "whole", "tiles", "whole+tiles")
+
+
+def filled(readme: str) -> str:
+    """The text of README with each `<!-- results:NAME -->` block made anew from `results/NAME.json`."""
+
+    def block(match: re.Match[str]) -> str:
+        document = json.loads((ROOT / "benchmarks" / "results" / f"{match[1]}.json").read_text())
+        lines = quality_table(document) if match[1] == "search_quality" else claims_table(document)
+        about = document["machine"]
+        source = f"`{document['command']}` on {about['cores']} cores of {about['cpu']}, commit {document['commit']}"
+        return "\n".join([f"<!-- results:{match[1]} -->", *lines, "", f"({source})", "<!-- end -->"])
+
+    return re.sub(r"<!-- results:(\w+) -->.*?<!-- end -->", block, readme, flags=re.DOTALL)
+
+
+def claims_table(document: dict[str, Any]) -> list[str]:
+    """One line a row: ours, the rival's, the target and whether it holds."""
+    head = "| case | what | ours | rival | ratio | target | holds |"
+    return [head, "|---|---|---|---|---|---|---|", *(_claim(row) for row in document["rows"])]
+
+
+def quality_table(document: dict[str, Any]) -> list[str]:
+    """mAP over all queries, an encoder a line, a way of looking at the frame a column."""
+    scores = {row["case"]: row["ours"] for row in document["rows"] if row["metric"] == "mAP"}
+    encoders = list(dict.fromkeys(case.split(", ")[0] for case in scores if not case.startswith("random order")))
+    lines = ["| mAP | " + " | ".join(VIEWS) + " |", "|---" * (len(VIEWS) + 1) + "|"]
+    for encoder in encoders:
+        cells = [scores[f"{encoder}, {views}, all"] for views in VIEWS]
+        lines.append(f"| {encoder} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |")
+    return [*lines, f"| random order | {scores['random order, all']:.2f}" + " | " * len(VIEWS) + "|"]
+
+
+def _claim(row: dict[str, Any]) -> str:
+    rival = f"{row['rival']:.3g} ({row['rival_name']})" if row["rival"] is not None else "-"
+    ratio = f"{row['ratio']:.2f}" if row["ratio"] is not None else "-"
+    holds = {True: "yes", False: "no", None: "-"}[row["holds"]]
+    cells = (
+        row["case"],
+        f"{row['metric']}, {row['unit']}",
+        f"{row['ours']:.3g}",
+        rival,
+        ratio,
+        row["target"] or "-",
+        holds,
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    path.write_text(filled(path.read_text()))

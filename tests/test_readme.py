@@ -1,0 +1,66 @@
+"""README's commands exist and its tables are those of the results."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from benchmarks.readme import filled
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line.split("#")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("miner ")
+]
+
+
+def test_the_two_commands_stand_as_written() -> None:
+    assert "\npip install -e '.[all]' && miner demo\n" in README
+    assert "\npip install -e '.[dev]' && pytest\n" in README
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {"all", "dev"} <= set(project["optional-dependencies"])
+    assert project["scripts"]["miner"] == "jobs.cli:main"
+
+
+def test_tables_are_generated() -> None:
+    assert filled(README) == README, "run: python -m benchmarks.readme"
+
+
+def test_commands_run_as_written(tmp_path: Path) -> None:
+    """Every `miner` line of README on a lake made from simulated drives under the names README uses."""
+    from miner.lake import create
+    from miner.simulation import Spec, record
+
+    drives = tmp_path / "drives"
+    record(Spec(scenes=1, seconds=2.0, width=64, height=36, lidar_hz=0, camera_hz=1.0), drives)
+    lake = create(tmp_path / "lake")
+    lake.ingest(drives)
+    lake.cut()
+    lake.embed(["lite"], "whole")
+    lake.index()
+    clip = lake.store.scan("clips")["clip_id"][0].as_py()
+    scene = lake.store.scan("scenes")["name"][0].as_py()
+    assert len(COMMANDS) >= 7
+    for command in COMMANDS:
+        words = shlex.split(command.replace("CLIP_ID", clip).replace("scene-0061", scene))
+        words = [str(drives) if word == "/data/nuscenes" else word for word in words]
+        if words[1] == "ingest":
+            words.append("--dry-run")  # README's default executor starts Ray: the engine's tests do
+        done = subprocess.run(
+            [sys.executable, "-m", "jobs.cli", *words[1:]], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "CHANGELOG.md"])
+def test_documents_exist(name: str) -> None:
+    assert (ROOT / name).stat().st_size > 500
