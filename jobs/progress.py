@@ -58,7 +58,7 @@ class _Bars:
 
 class _Lines:
     def __init__(self, title: str) -> None:
-        self._title, self._last = title, 0.0
+        self._title, self._last, self._said = title, 0.0, ""
 
     def listener(self) -> Listener:
         return Listener(self._show, self._say)
@@ -70,5 +70,8 @@ class _Lines:
             self._say(f"{progress.stage}: {progress.done:,} of {progress.total:,}{bad}")
 
     def _say(self, message: str) -> None:
+        if message == self._said:
+            return
+        self._said = message
         sys.stderr.write(f"{self._title}: {message}\n")
         sys.stderr.flush()

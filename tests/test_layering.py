@@ -20,6 +20,7 @@ WRAPPERS = {
     "lance": {"miner/store.py", "miner/indexes/lance.py"},
     "torch": {"embeddings/efficientnet.py", "embeddings/lite.py", "embeddings/openclip.py"},
     "open_clip": {"embeddings/openclip.py"},
+    "timm": {"embeddings/efficientnet.py", "embeddings/lite.py"},
     "duckdb": {"miner/query/filters.py"},
     "sqlglot": {"miner/query/filters.py"},
     "PIL": {"miner/decode.py", "miner/readers/labels.py"},

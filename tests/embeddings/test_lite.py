@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embeddings.efficientnet import EfficientNetLite2, expected_relu6, weights_file
+from embeddings.efficientnet import EfficientNetLite2, expected_relu6, renamed, weights_file
 from embeddings.encoder import WeightsMissing, encode_all
 from embeddings.lite import CLASSES, LiteEncoder, cached_class_texts
 from embeddings.minilm import DIM, MiniLM, model_dir
@@ -24,7 +24,7 @@ def texts() -> MiniLM:
     ("code", "absent"),
     [
         ("e.encode_text(['night'])", "torch transformers timm PIL"),
-        ("e.encode(np.zeros((4, 260, 260, 3), np.uint8))", "transformers open_clip PIL"),
+        ("e.encode(np.zeros((4, 260, 260, 3), np.uint8))", "transformers open_clip"),
     ],
 )
 def test_towers_load_by_themselves(code: str, absent: str) -> None:
@@ -39,19 +39,56 @@ def test_towers_load_by_themselves(code: str, absent: str) -> None:
     assert out.stdout.strip() == f"[] ['{used}']", out.stderr
 
 
-def test_image_tower_equals_timm() -> None:
-    """timm's tf_efficientnet_lite2 with the same weights, in order: an independent implementation."""
+def test_image_tower_equals_the_plain_model() -> None:
+    """Each batch norm a layer of its own, memory in torch's order, one frame at a time."""
     timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
     source = torch.load(weights_file(), map_location="cpu", weights_only=True)
-    values = [value for name, value in source.items() if not name.endswith("num_batches_tracked")]
     model = timm.create_model("tf_efficientnet_lite2").eval()
-    names = [name for name in model.state_dict() if not name.endswith("num_batches_tracked")]
-    model.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
+    model.load_state_dict(dict(zip(model.state_dict(), source.values(), strict=True)))
     frames = np.random.default_rng(0).integers(0, 256, (2, 260, 260, 3), dtype=np.uint8)
     with torch.inference_mode():
-        expected = model((torch.from_numpy(frames).permute(0, 3, 1, 2).float() - 127) / 128).numpy()
-    found = EfficientNetLite2(torch.device("cpu")).logits(frames).numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+        images = torch.from_numpy(frames).permute(0, 3, 1, 2) / 127.5 - 1.0
+        expected = torch.cat([model(image[None]) for image in images]).numpy()
+    tower = EfficientNetLite2(torch.device("cpu"))
+    np.testing.assert_allclose(tower.logits(frames).numpy(), expected, atol=1e-4)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in tower._model.modules())
+
+
+def test_tensors_take_the_names_they_stand_for() -> None:
+    """Names of the same layer are alike in both: the order carries no layer to another of the same shape."""
+    timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
+    source = torch.load(weights_file(), map_location="cpu", weights_only=True)
+    found = renamed(source, timm.create_model("tf_efficientnet_lite2").state_dict())
+    pairs = {"conv_stem": "_conv_stem", "bn1": "_bn0", "blocks.0.0.bn2": "_blocks.0._bn2", "classifier": "_fc"}
+    pairs |= {"blocks.1.1.conv_pwl": "_blocks.2._project_conv", "blocks.5.2.bn2": "_blocks.17._bn1"}
+    for ours, theirs in pairs.items():
+        assert torch.equal(found[f"{ours}.weight"], source[f"{theirs}.weight"])
+    assert len(found) == len(source)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("drop", r"tensor 3 of .* is None, timm's .* has running_var \[8\]"),
+        ("swap", r"tensor 1 of .* is running_mean \[8\], timm's .* has bias \[8\]"),
+        ("shape", r"tensor 0 of .* is weight \[4\], timm's .* has weight \[8\]"),
+        ("more", r"tensor 4 of .* is bias \[8\], timm's .* has None; run: pip install -U timm"),
+    ],
+)
+def test_weights_that_do_not_fit(change: str, message: str) -> None:
+    torch = pytest.importorskip("torch")
+    target = {f"bn1.{part}": torch.zeros(8) for part in ("weight", "bias", "running_mean", "running_var")}
+    source = {f"_{name}": value for name, value in target.items()}
+    if change == "drop":
+        source.popitem()
+    elif change == "swap":
+        source = {name: source[name] for name in sorted(source, key=lambda name: "bias" in name)}
+    elif change == "shape":
+        source["_bn1.weight"] = torch.zeros(4)
+    else:
+        source["_bn2.bias"] = torch.zeros(8)
+    with pytest.raises(WeightsMissing, match=message):
+        renamed(source, target)
 
 
 def test_text_tower_equals_transformers(texts: MiniLM, monkeypatch: pytest.MonkeyPatch) -> None:
