@@ -42,6 +42,7 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="End with 5 if another r
 MaxBad = Annotated[float | None, typer.Option("--max-bad", help="Share of bad units above which to end with 3. [0.01]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+_INTERRUPTED = 130
 
 
 @app.command(epilog="Example: **miner ingest /data/nuscenes --lake lake**")
@@ -225,12 +226,9 @@ def demo(
 def main() -> None:
     """Entry point: exit codes of the design, errors as what, where, why and next step."""
     try:
-        app(standalone_mode=False)
-    except typer.Exit as ended:
-        sys.exit(ended.exit_code)
+        code = app(standalone_mode=False)  # typer gives back the code of an Exit, 130 for an interrupt
     except (typer.Abort, KeyboardInterrupt):
-        sys.stderr.write("interrupted; what was finished is kept. Run the same command again to go on.\n")
-        sys.exit(130)
+        code = _INTERRUPTED
     except MinerError as error:
         sys.stderr.write(f"miner: {error}\n")
         sys.exit(error.exit_code)
@@ -240,6 +238,9 @@ def main() -> None:
             raise
         show_usage()
         sys.exit(2)
+    if code == _INTERRUPTED:
+        sys.stderr.write("interrupted; what was finished is kept. Run the same command again to go on.\n")
+    sys.exit(code or 0)
 
 
 def _engine(executor: str | None, no_wait: bool, max_bad: float | None) -> dict[str, Any]:

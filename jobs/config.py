@@ -41,6 +41,7 @@ def resolve(
     Raises UsageError naming file, key and the nearest known key.
     """
     values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
     for source, part in (
         (str(file), _from_file(file) if file else {}),
         ("environment", _from_environment(model, environment)),
@@ -52,22 +53,22 @@ def resolve(
                 error = UnknownName.of("key", key, model.model_fields)
                 raise UsageError(f"{source}: {error.message}", error.hint)
         values |= part
+        origin |= dict.fromkeys(part, f"{source}: ")
     try:
         return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         verb = model.__name__.lower().removesuffix("config")
-        raise UsageError(f"{key} = {first.get('input')!r}: {first['msg']}", f"See: miner {verb} --help") from error
+        where = origin.get(str(first["loc"][0]), "") if first["loc"] else ""
+        message = f"{where}{key} = {first.get('input')!r}: {first['msg']}"
+        raise UsageError(message, f"See: miner {verb} --help") from error
 
 
 def _from_file(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise NotFound(f"no config file {file}")
-    try:
-        values = yaml.safe_load(file.read_text())
-    except yaml.YAMLError as error:
-        raise UsageError(f"{file}: not YAML: {error}") from error
+    values = _yaml(file.read_text(), str(file))
     if not isinstance(values, dict):
         raise UsageError(f"{file}: expected keys and values, got {type(values).__name__}")
     return values
@@ -76,9 +77,7 @@ def _from_file(file: Path) -> dict[str, Any]:
 def _from_environment(model: type[BaseModel], environment: Mapping[str, str]) -> dict[str, Any]:
     names = {f"MINER_{key.upper()}": key for key in model.model_fields}
     return {
-        names[name]: yaml.safe_load(text)
-        for name, text in environment.items()
-        if name in names and name not in RESERVED
+        names[name]: _yaml(text, name) for name, text in environment.items() if name in names and name not in RESERVED
     }
 
 
@@ -86,4 +85,11 @@ def _setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise UsageError(f"--set {text}: expected KEY=VALUE")
-    return key.strip(), yaml.safe_load(value)
+    return key.strip(), _yaml(value, f"--set {key}")
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{where}: not YAML: {error}") from error

@@ -34,7 +34,7 @@ class Recipe:
             raise UsageError(f"a clip of {self.window_s} s: expected 0.1 to 3600 seconds")
 
     def __str__(self) -> str:
-        return f"window={self.window_s:g}s"
+        return f"window={str(self.window_s).removesuffix('.0')}s"  # every digit: the recipe is read back from here
 
     @property
     def window_ns(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from embeddings.encoder import Encoder, WeightsMissing, load_encoder
-from embeddings.plugins import UnknownPlugin
+from embeddings.plugins import UnknownPlugin, plugin_names
 from miner.errors import MinerError, UnknownName, UsageError
 
 
@@ -12,7 +12,7 @@ def get_encoder(name: str) -> Encoder:
     try:
         return load_encoder(name)
     except UnknownPlugin as error:
-        raise UnknownName(f"unknown encoder {name!r}", str(error)) from error
+        raise UnknownName.of("encoder", name.partition(":")[0], plugin_names("miner.encoders")) from error
     except ValueError as error:  # what follows the colon makes no sense to the encoder
         raise UsageError(f"encoder {name!r}: {error}") from error
     except WeightsMissing as error:

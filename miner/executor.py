@@ -88,11 +88,11 @@ class Executor(ABC):
     def map(self, stage: Stage, store: Store, run: Run) -> Report:
         """Bring the stage's outputs up to its input; the same call again changes nothing."""
         started = time.perf_counter()
+        plan = make_plan(store, stage)  # before any table is made: it raises what is wrong with the stage's input
         store.ensure("quarantine")
         for output in stage.outputs:
             store.ensure(output.table, output.schema)
         tables = [output.table for output in stage.outputs]
-        plan = make_plan(store, stage)
         if not _has_work(store, plan) and not any(unrecorded(store, table) for table in tables):
             return _report(plan, None, store, started)
         with lease(store, tables, run.run_id, self.wait, self.notify) as assert_held:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from embeddings.encoder import slug
 from miner.embed import table_of
 from miner.errors import NotFound, UsageError
 from miner.ids import make_id
@@ -33,8 +34,12 @@ class ImportStage(Stage):
 
     file: Path
     encoder: str
-    name = "import"
     unit = "sample_data_id"
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """One per encoder: a vector that is bad in one file says nothing of another's."""
+        return f"import {slug(self.encoder)}"
 
     @cached_property
     def outputs(self) -> tuple[Output, ...]:  # type: ignore[override]
@@ -98,14 +103,7 @@ class ImportStage(Stage):
     @cached_property
     def _vectors(self) -> NDArray[Any]:
         """All vectors of the file, (n, dim), mapped from disk where the format allows."""
-        if not self.file.is_file():
-            raise NotFound(f"no such file: {self.file}")
-        if self.file.suffix == ".npy":
-            vectors = _load_npy(self.file)
-        elif self.file.suffix == ".parquet":
-            vectors = _matrix(pq.read_table(self.file, columns=["vector"])["vector"].combine_chunks(), self.file)
-        else:
-            raise UsageError(f"{self.file}: expected .npy or .parquet")
+        vectors = _load_npy(self.file) if self._columns is None else _matrix(self._column("vector"), self.file)
         if vectors.ndim != 2 or not vectors.size or not np.issubdtype(vectors.dtype, np.floating):
             raise UsageError(f"{self.file}: expected floats of shape (n, dim), got {vectors.dtype} {vectors.shape}")
         return vectors
@@ -113,13 +111,32 @@ class ImportStage(Stage):
     @cached_property
     def _names(self) -> tuple[str, pa.Array] | None:
         """The column that says which reading a row is of, and its values; None for a file in the lake's order."""
+        if self._columns is None:
+            return None
+        for column in ("sample_data_id", "uri"):
+            if column in self._columns:
+                return column, self._column(column).cast(pa.string())
+        raise UsageError(f"{self.file}: no column sample_data_id or uri", f"It has: {', '.join(self._columns)}")
+
+    @cached_property
+    def _columns(self) -> list[str] | None:
+        """The columns of a parquet file; None for an npy file. Raises NotFound, and UsageError for any other file."""
+        if not self.file.is_file():
+            raise NotFound(f"no such file: {self.file}")
         if self.file.suffix == ".npy":
             return None
-        columns = pq.read_schema(self.file).names
-        for column in ("sample_data_id", "uri"):
-            if column in columns:
-                return column, pq.read_table(self.file, columns=[column])[column].combine_chunks()
-        raise UsageError(f"{self.file}: no column sample_data_id or uri", f"It has: {', '.join(columns)}")
+        if self.file.suffix != ".parquet":
+            raise UsageError(f"{self.file}: expected .npy or .parquet")
+        try:
+            columns: list[str] = pq.read_schema(self.file).names
+        except pa.ArrowInvalid as error:
+            raise UsageError(f"{self.file}: not a Parquet file: {error}") from error
+        if "vector" not in columns:
+            raise UsageError(f"{self.file}: no column vector", f"It has: {', '.join(columns)}")
+        return columns
+
+    def _column(self, name: str) -> pa.Array:
+        return pq.read_table(self.file, columns=[name])[name].combine_chunks()
 
 
 def _load_npy(file: Path) -> NDArray[Any]:
@@ -131,6 +148,9 @@ def _load_npy(file: Path) -> NDArray[Any]:
 
 
 def _matrix(column: pa.Array, file: Path) -> NDArray[Any]:
+    kind = column.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        raise UsageError(f"{file}: column vector is {kind}, expected lists of floats")
     lengths = pc.unique(pc.list_value_length(column)).to_pylist()
     if len(lengths) != 1 or lengths[0] is None:
         raise UsageError(f"{file}: column vector has lists of several lengths: {lengths[:5]}")

@@ -12,7 +12,7 @@ from miner.schema import CLIP_FACTS, INDEXES
 from miner.stage import Output, Reduction
 from miner.store import Store
 
-KEYED = ("scenes", "sample_data", "annotations", "clips", "clip_facts", "assets")
+KEYED = ("scenes", "sample_data", "annotations", "clips", "assets")
 
 
 @dataclass(frozen=True)

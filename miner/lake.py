@@ -10,13 +10,13 @@ from typing import Any
 
 import miner
 from embeddings.encoder import Encoder
-from embeddings.plugins import load_plugin
+from embeddings.plugins import UnknownPlugin, load_plugin, plugin_names
 from miner.clips import CutStage, choose_recipe
 from miner.corpus import Corpus
 from miner.describe import describe, show
 from miner.embed import DEFAULT_ENCODER, DEFAULT_VIEWS, EmbedStage
 from miner.encoders import get_encoder
-from miner.errors import NotFound
+from miner.errors import NotFound, UnknownName
 from miner.executor import Executor, LocalExecutor, Report
 from miner.hits import Hits
 from miner.imported import ImportStage
@@ -62,7 +62,9 @@ class Lake:
     def embed(self, encoders: Sequence[str] = (DEFAULT_ENCODER,), views: str = DEFAULT_VIEWS) -> Report:
         """Read every camera frame that lacks vectors of one of `encoders`, once, and write them."""
         config = {"encoders": list(encoders), "views": views}
-        return self.executor.map(EmbedStage(tuple(encoders), views), self.store, _run("embed", config))
+        stage = EmbedStage(tuple(encoders), views)
+        stage.check()
+        return self.executor.map(stage, self.store, _run("embed", config))
 
     def embed_from(self, file: str | Path, encoder: str) -> Report:
         """Write vectors the user already has: see `miner.imported.ImportStage` for the files it takes."""
@@ -78,7 +80,9 @@ class Lake:
         for table in ("scenes", "sample_data", "annotations", "clips"):
             self.store.ensure(table)
         reductions = [FactsReduction(), *(FlatReduction(table) for table in vectors)]
-        return [self.executor.reduce(each, self.store, _run("index", {"kind": each.name})) for each in reductions]
+        reports = [self.executor.reduce(each, self.store, _run("index", {"kind": each.name})) for each in reductions]
+        self.store.index_keys("clip_facts")  # last: its rows are new
+        return reports
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -153,8 +157,16 @@ def open_source(source: str, reader: str | None = None, dataset: str | None = No
         source = os.path.abspath(os.path.expanduser(source))
         if not os.path.exists(source):
             raise NotFound(f"no such source: {source}", "Give a folder of recordings.")
-    kind: type[Reader] = load_plugin("miner.readers", reader) if reader else find_reader(source)
+    kind = find_reader(source) if reader is None else _reader_named(reader)
     return kind(source, dataset)
+
+
+def _reader_named(name: str) -> type[Reader]:
+    try:
+        kind: type[Reader] = load_plugin("miner.readers", name)
+    except UnknownPlugin as error:
+        raise UnknownName.of("reader", name, plugin_names("miner.readers")) from error
+    return kind
 
 
 def _run(job: str, config: Mapping[str, Any]) -> Run:

@@ -57,7 +57,8 @@ def make_plan(store: Store, stage: Stage) -> Plan:
     inputs = stage.counts(store).sort_by("scene_id")
     scene_ids = inputs["scene_id"].combine_chunks()
     done = [_done(store, stage, output, scene_ids) for output in stage.outputs if output.unit is not None]
-    quarantined = store.count("quarantine", f"stage = '{stage.name}'")
+    # Of these scenes only: a stage may have units of another source, or another file of vectors, in quarantine.
+    quarantined = int(_is_in(_column(store, "quarantine", "scene_id", f"stage = '{stage.name}'"), scene_ids).sum())
     return Plan(stage, scene_ids, inputs["units"].to_numpy(), np.array(done).reshape(len(done), -1), quarantined)
 
 
@@ -136,7 +137,7 @@ def _column(store: Store, table: str, column: str, filter: str) -> pa.ChunkedArr
     return store.scan(table, [column], filter)[column]
 
 
-def _is_in(values: pa.ChunkedArray, allowed: pa.ChunkedArray) -> NDArray[np.bool_]:
+def _is_in(values: pa.ChunkedArray, allowed: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:
     if not len(allowed):
         return np.zeros(len(values), np.bool_)
     found: NDArray[np.bool_] = pc.is_in(values, allowed).to_numpy()

@@ -1,0 +1,190 @@
+"""Frames to vectors and assets: rows as the schema says, facts against other libraries, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from miner.embed import table_of
+from miner.errors import SchemaError, UnknownName, UsageError
+from miner.executor import LocalExecutor
+from miner.lake import Lake, create
+from tests.recordings import write_drives
+from tests.tables import contents
+
+FRAMES = 6
+
+
+def make_lake(folder: Path, source: Path, threads: int = 2) -> Lake:
+    lake = create(folder, LocalExecutor(threads=threads))
+    lake.ingest(source)
+    return lake
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_drives(tmp_path / "source", scenes=2, frames=FRAMES)
+
+
+@pytest.fixture
+def lake(tmp_path: Path, source: Path) -> Lake:
+    return make_lake(tmp_path / "lake", source)
+
+
+def by_reading(lake: Lake, table: str = "embeddings/hashing") -> dict[str, list[dict[str, Any]]]:
+    """Rows by reading, in order of their part."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in lake.store.scan(table).sort_by("part").to_pylist():
+        found.setdefault(row["sample_data_id"], []).append(row)
+    return found
+
+
+def test_a_row_for_each_view(lake: Lake) -> None:
+    report = lake.embed(["hashing"], views="whole+tiles")
+    assert (report.written, report.rows) == (12, {"embeddings/hashing": 36, "assets": 12})
+    readings = {row["sample_data_id"]: row for row in lake.store.scan("sample_data").to_pylist()}
+    found = by_reading(lake)
+    assert found.keys() == readings.keys()
+    for key, rows in found.items():
+        assert [row["part"] for row in rows] == [0, 1, 2]
+        for column in ("scene_id", "channel", "timestamp_ns"):
+            assert {row[column] for row in rows} == {readings[key][column]}
+        whole, *tiles = [row["region"] for row in rows]
+        assert whole is None
+        assert (tiles[0]["x0"], tiles[-1]["x1"]) == (0, 1)
+        for tile in tiles:  # of a 96 x 64 picture: squares of its full height
+            assert (tile["y0"], tile["y1"]) == (0, 1)
+            assert (tile["x1"] - tile["x0"]) * 96 == pytest.approx(64)
+        assert all(right["x0"] <= left["x1"] for left, right in pairwise(tiles)), "a gap between tiles"
+    ids = lake.store.scan("embeddings/hashing")["embedding_id"].to_pylist()
+    assert len(set(ids)) == len(ids) == 36
+
+
+@pytest.mark.parametrize(("views", "parts"), [("whole", 1), ("tiles", 2)])
+def test_other_views(lake: Lake, views: str, parts: int) -> None:
+    lake.embed(["hashing"], views=views)
+    rows = by_reading(lake)
+    assert {len(each) for each in rows.values()} == {parts}
+    assert {row["region"] is None for each in rows.values() for row in each} == {views == "whole"}
+    assert lake.store.schema("embeddings/hashing").metadata[b"views"] == views.encode()
+
+
+def test_vectors_are_of_their_pictures(lake: Lake, source: Path) -> None:
+    """A copy of a picture has its vectors, another picture has others; all are of unit length."""
+    frames = sorted((source / "drive_00").iterdir())
+    (source / "drive_01" / "frame_000003.jpg").write_bytes(frames[1].read_bytes())
+    lake.embed(["hashing"])
+    uris = {row["sample_data_id"]: row["uri"] for row in lake.store.scan("sample_data").to_pylist()}
+    vectors = {uris[key]: np.array([row["vector"] for row in rows]) for key, rows in by_reading(lake).items()}
+    np.testing.assert_allclose([np.linalg.norm(v, axis=1) for v in vectors.values()], 1, atol=1e-6)
+    mine = vectors[str(frames[1])]
+    same = [uri for uri, other in vectors.items() if np.array_equal(mine, other)]
+    assert sorted(same) == [str(frames[1]), str(source / "drive_01" / "frame_000003.jpg")]
+
+
+def test_assets_say_what_other_libraries_say(lake: Lake, source: Path) -> None:
+    Image.new("RGB", (50, 40), (9, 90, 200)).save(source / "drive_01" / "frame_000002.jpg", quality=70)
+    lake.embed(["hashing"])
+    uris = {row["sample_data_id"]: row["uri"] for row in lake.store.scan("sample_data").to_pylist()}
+    assets = lake.store.scan("assets").to_pylist()
+    assert len(assets) == 2 * FRAMES
+    for row in assets:
+        data = Path(uris[row["sample_data_id"]]).read_bytes()
+        assert (row["sha256"], row["num_bytes"]) == (hashlib.sha256(data).hexdigest(), len(data))
+        with Image.open(uris[row["sample_data_id"]]) as picture:
+            assert (row["width"], row["height"]) == picture.size
+        assert row["flags"] == []
+    assert {row["width"] for row in assets} == {96, 50}
+
+
+def test_a_second_encoder_writes_only_its_own_table(lake: Lake) -> None:
+    lake.embed(["hashing"])
+    before = contents(lake.uri)
+    versions = {table: lake.store.version(table) for table in ("assets", "embeddings/hashing")}
+    report = lake.embed(["hashing:32"])
+    assert report.rows == {"embeddings/hashing-32": 36}
+    assert contents(lake.uri) == before
+    assert versions == {table: lake.store.version(table) for table in versions}
+    assert lake.store.schema(table_of("hashing:32")).metadata[b"dim"] == b"32"
+
+
+def test_two_encoders_of_one_pass_give_what_two_passes_give(lake: Lake, tmp_path: Path, source: Path) -> None:
+    lake.embed(["hashing"])
+    lake.embed(["hashing:32"])
+    both = make_lake(tmp_path / "both", source)
+    both.embed(["hashing", "hashing:32"])
+    assert contents(both.uri) == contents(lake.uri)
+    assert by_reading(both, "embeddings/hashing-32") == by_reading(lake, "embeddings/hashing-32")
+
+
+def test_a_new_frame_and_a_missing_row_are_all_that_is_done(lake: Lake, source: Path, tmp_path: Path) -> None:
+    lake.embed(["hashing"])
+    complete = contents(lake.uri)
+    key = lake.store.scan("assets", ["sample_data_id"])["sample_data_id"][4].as_py()
+    lake.store.delete("assets", f"sample_data_id = '{key}'")
+    assert lake.embed(["hashing"]).rows == {"assets": 1}
+    assert contents(lake.uri) == complete
+    lake.ingest(write_drives(tmp_path / "more", scenes=1, frames=2))
+    assert lake.embed(["hashing"]).written == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "empty-file"), (b"<html>404</html>", "not-an-image"), (None, "missing-file")]
+)
+def test_a_broken_picture_is_quarantined_with_its_file(
+    lake: Lake, source: Path, content: bytes | None, reason: str
+) -> None:
+    victim = source / "drive_00" / "frame_000002.jpg"
+    victim.unlink() if content is None else victim.write_bytes(content)
+    report = lake.embed(["hashing"])
+    assert (report.written, report.reasons) == (11, {reason: 1})
+    [row] = lake.store.scan("quarantine").to_pylist()
+    [reading] = lake.store.scan("sample_data", filter=f"sample_data_id = '{row['key']}'").to_pylist()
+    assert reading["uri"] == str(victim) and row["scene_id"] == reading["scene_id"]
+    assert (row["stage"], row["reason"]) == ("embed", reason)
+    assert str(victim) in row["detail"]
+    assert row["key"] not in by_reading(lake)
+    assert lake.embed(["hashing"]).changed is False
+
+
+def test_a_truncated_picture_does_not_pass(lake: Lake, source: Path) -> None:
+    victim = source / "drive_01" / "frame_000000.jpg"
+    victim.write_bytes(victim.read_bytes()[:-400])
+    assert lake.embed(["hashing"]).quarantined == 1
+    assert str(victim) in lake.store.scan("quarantine")["detail"][0].as_py()
+
+
+def test_other_views_on_the_same_table_are_refused(lake: Lake) -> None:
+    lake.embed(["hashing"], views="whole")
+    before = contents(lake.uri)
+    with pytest.raises(SchemaError, match=r"there:.*whole'(?s:.)*here:.*tiles"):
+        lake.embed(["hashing"], views="tiles")
+    assert contents(lake.uri) == before
+
+
+def test_wrong_names_are_told_before_a_table_is_made(lake: Lake) -> None:
+    tables = lake.store.tables()
+    with pytest.raises(UnknownName, match=r"unknown views 'halves'(?s:.)*whole\+tiles"):
+        lake.embed(["hashing"], views="halves")
+    with pytest.raises(UnknownName, match=r"unknown encoder 'hashin'\nDid you mean 'hashing'"):
+        lake.embed(["hashin"])
+    with pytest.raises(UsageError, match="takes a positive number, got 'big'"):
+        lake.embed(["hashing:big"])
+    assert lake.store.tables() == tables
+    assert lake.embed(["hashing"], views="whole").written == 12
+
+
+def test_vectors_are_bit_equal_whatever_the_split(lake: Lake, tmp_path: Path, source: Path) -> None:
+    """Blocks of other sizes, in another order, on other threads."""
+    lake.embed(["hashing"])
+    expected = contents(lake.uri)["embeddings/hashing"]
+    for threads in (1, 3):
+        other = make_lake(tmp_path / f"lake-{threads}", source, threads)
+        other.embed(["hashing"])
+        assert contents(other.uri)["embeddings/hashing"] == expected

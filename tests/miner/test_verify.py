@@ -1,0 +1,172 @@
+"""A good lake passes every check; each kind of damage, made with plain Lance, is found by the check that is for it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from miner.executor import LocalExecutor
+from miner.lake import Lake, create, open
+from miner.verify import verify
+from tests.recordings import write_drives
+
+VECTORS = "embeddings/hashing"
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """Two scenes with labels, one frame in quarantine, cut, embedded and indexed."""
+    folder = tmp_path_factory.mktemp("verify")
+    source = write_drives(folder / "source", scenes=2, frames=4)
+    (source / "drive_01" / "frame_000002.jpg").write_bytes(b"")
+    (source / "labels").mkdir()
+    (source / "labels" / "boxes.json").write_text(
+        '[{"name": "frame_000000.jpg", "labels": [{"category": "car", "box2d": {"x1": 1, "y1": 1, "x2": 9, "y2": 9}}]}]'
+    )
+    lake = create(folder / "lake", LocalExecutor(threads=2))
+    lake.ingest(source)
+    lake.cut(2)
+    lake.embed(["hashing"])
+    lake.index()
+    return lake
+
+
+@pytest.fixture
+def lake(good: Lake, tmp_path: Path) -> Lake:
+    """A copy to damage."""
+    shutil.copytree(good.uri, tmp_path / "copy")
+    return open(tmp_path / "copy")
+
+
+def dataset(lake: Lake, table: str) -> lance.LanceDataset:
+    return lance.dataset(f"{lake.uri}/{table}.lance")
+
+
+def append(lake: Lake, table: str, rows: pa.Table) -> None:
+    lance.write_dataset(rows, f"{lake.uri}/{table}.lance", mode="append")
+
+
+def first(lake: Lake, table: str, **changes: object) -> pa.Table:
+    """The first row of a table with some values changed."""
+    rows = dataset(lake, table).to_table(limit=1)
+    return pa.Table.from_pylist([rows.to_pylist()[0] | changes], rows.schema)
+
+
+def failed(lake: Lake) -> dict[str, str]:
+    return {check.name: check.detail for check in verify(lake.store) if not check.ok}
+
+
+def test_a_good_lake_passes(good: Lake) -> None:
+    checks = verify(good.store)
+    assert [check for check in checks if not check.ok] == []
+    rows = {check.name: check.rows for check in checks}
+    assert rows["sample_data: each key once"] == 8
+    assert rows["annotations: sample_data_id is in sample_data"] == 2
+    assert rows[f"{VECTORS}: vectors of unit length"] == 7 * 3
+    assert rows[f"{VECTORS}: every frame or its quarantine"] == 8
+    assert rows["quarantine: each key once"] == 1
+    assert rows["lineage: outputs are there"] >= 7
+    versions = {table: good.store.version(table) for table in good.store.tables()}
+    verify(good.store)
+    assert versions == {table: good.store.version(table) for table in good.store.tables()}
+
+
+def test_an_empty_lake_passes(tmp_path: Path) -> None:
+    assert all(check.ok for check in create(tmp_path / "lake").verify())
+
+
+@pytest.mark.parametrize("table", ["scenes", "sample_data", "clips", "assets", "quarantine", "clip_facts", VECTORS])
+def test_a_double_key_is_found(lake: Lake, table: str) -> None:
+    row = first(lake, table)
+    append(lake, table, row)
+    key = {"quarantine": "key", VECTORS: "embedding_id"}.get(table) or row.schema.names[0]
+    assert failed(lake)[f"{table}: each key once"] == f"1 not so: {row[key][0].as_py()}"
+
+
+def test_the_same_unit_may_fail_in_two_stages(lake: Lake) -> None:
+    append(lake, "quarantine", first(lake, "quarantine", stage="cut"))
+    assert failed(lake) == {}
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "column", "parent"),
+    [
+        ("sample_data", "sample_data_id", "scene_id", "scenes"),
+        ("annotations", "annotation_id", "scene_id", "scenes"),
+        ("annotations", "annotation_id", "sample_data_id", "sample_data"),
+        ("clips", "clip_id", "scene_id", "scenes"),
+        ("clip_facts", "clip_id", "clip_id", "clips"),
+        ("assets", "sample_data_id", "sample_data_id", "sample_data"),
+        (VECTORS, "embedding_id", "sample_data_id", "sample_data"),
+    ],
+)
+def test_a_dangling_reference_is_found(lake: Lake, table: str, key: str, column: str, parent: str) -> None:
+    append(lake, table, first(lake, table, **{key: "made up", column: "nowhere"}))
+    assert failed(lake)[f"{table}: {column} is in {parent}"] == "1 not so: nowhere"
+
+
+def test_lost_scenes_are_found(lake: Lake) -> None:
+    dataset(lake, "scenes").delete("true")
+    names = {"sample_data", "annotations", "clips"}
+    assert {f"{table}: scene_id is in scenes" for table in names} <= failed(lake).keys()
+
+
+@pytest.mark.parametrize("factor", [2.0, 0.0, np.nan, 1.01])
+def test_a_vector_of_another_length_is_found(lake: Lake, factor: float) -> None:
+    row = first(lake, VECTORS)
+    vector = np.array(row["vector"][0].as_py(), np.float32) * np.float32(factor)
+    dataset(lake, VECTORS).delete(f"embedding_id = '{row['embedding_id'][0].as_py()}'")
+    append(lake, VECTORS, pa.Table.from_pylist([row.to_pylist()[0] | {"vector": vector.tolist()}], row.schema))
+    assert failed(lake) == {f"{VECTORS}: vectors of unit length": f"1 not so: {row['embedding_id'][0].as_py()}"}
+
+
+def test_a_lost_vector_is_found(lake: Lake) -> None:
+    victim = first(lake, VECTORS)["sample_data_id"][0].as_py()
+    dataset(lake, VECTORS).delete(f"sample_data_id = '{victim}'")
+    assert failed(lake) == {f"{VECTORS}: every frame or its quarantine": f"1 not so: {victim}"}
+
+
+def test_a_lost_quarantine_record_is_found(lake: Lake) -> None:
+    victim = first(lake, "quarantine")["key"][0].as_py()
+    dataset(lake, "quarantine").delete("true")
+    assert failed(lake) == {f"{VECTORS}: every frame or its quarantine": f"1 not so: {victim}"}
+
+
+def test_a_lost_reading_is_found(lake: Lake) -> None:
+    victim = first(lake, VECTORS)["sample_data_id"][0].as_py()
+    dataset(lake, "sample_data").delete(f"sample_data_id = '{victim}'")
+    assert failed(lake)[f"{VECTORS}: sample_data_id is in sample_data"] == f"1 not so: {victim}"
+    assert "assets: sample_data_id is in sample_data" in failed(lake)
+
+
+@pytest.mark.parametrize(
+    ("table", "last"), [("clips", 999), ("embeddings/gone", 1)], ids=["a version to come", "no table"]
+)
+def test_lineage_of_a_version_that_is_not_there_is_found(lake: Lake, table: str, last: int) -> None:
+    span = {"table": table, "first": 1, "last": last}
+    append(lake, "lineage", first(lake, "lineage", event_id="made up", outputs=[span]))
+    assert failed(lake) == {"lineage: outputs are there": f"1 not so: {table}@{last}"}
+
+
+def test_much_damage_is_summed_up(lake: Lake) -> None:
+    dataset(lake, VECTORS).delete("true")
+    detail = failed(lake)[f"{VECTORS}: every frame or its quarantine"]
+    assert detail.startswith("7 not so: ") and detail.endswith(", ...") and detail.count(",") == 5
+
+
+def test_damage_is_mended_by_running_again(lake: Lake, good: Lake) -> None:
+    repair: list[tuple[str, Callable[[], object]]] = [
+        (VECTORS, lambda: lake.embed(["hashing"])),
+        ("clips", lambda: lake.cut(2)),
+    ]
+    for table, run in repair:
+        dataset(lake, table).delete("true")
+        run()
+        assert lake.store.count(table) == good.store.count(table)
+    assert failed(lake) == {}
