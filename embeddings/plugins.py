@@ -44,4 +44,9 @@ def load_plugin(group: str, name: str) -> Any:
             )
         target = name
     module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ModuleNotFoundError, AttributeError) as error:
+        if target != name:  # a name of ours: the error is in the code behind it
+            raise
+        raise UnknownPlugin(f"{group.rpartition('.')[2][:-1]} {name!r} cannot be imported: {error}") from error

@@ -42,7 +42,26 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="End with 5 if another r
 MaxBad = Annotated[float | None, typer.Option("--max-bad", help="Share of bad units above which to end with 3. [0.01]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+Retry = Annotated[bool, typer.Option("--retry-quarantined", help="Try again what is in quarantine.")]
+Gpus = Annotated[float | None, typer.Option("--num-gpus", help="GPUs per worker; 0.25: four workers share one. [0]")]
 _INTERRUPTED = 130
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import miner
+
+        sys.stdout.write(f"scene-miner {miner.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Mine driving data: recordings in; text-to-scene search, rare scenes and training sets out."""
 
 
 @app.command(epilog="Example: **miner ingest /data/nuscenes --lake lake**")
@@ -57,7 +76,9 @@ def ingest(
     executor: ExecutorOpt = None,
     config: ConfigFile = None,
     set_: Settings = None,
+    num_gpus: Gpus = None,
     no_wait: NoWait = False,
+    retry_quarantined: Retry = False,
     max_bad: MaxBad = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -88,13 +109,14 @@ def cut(
     config: ConfigFile = None,
     set_: Settings = None,
     no_wait: NoWait = False,
+    retry_quarantined: Retry = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Cut scenes into clips, the unit of mining."""
     from jobs import cut as job
 
-    given = {"lake": lake, "clip_seconds": clip_seconds, **_engine(executor, no_wait, None)}
+    given = {"lake": lake, "clip_seconds": clip_seconds, **_engine(executor, no_wait, None, retry_quarantined)}
     settled = _resolve(job.CutConfig, config, set_, given)
     _print(job.plan(settled), as_json, _plan_text) if dry_run else _finish(settled, job.run, as_json)
 
@@ -108,7 +130,9 @@ def embed(
     executor: ExecutorOpt = None,
     config: ConfigFile = None,
     set_: Settings = None,
+    num_gpus: Gpus = None,
     no_wait: NoWait = False,
+    retry_quarantined: Retry = False,
     max_bad: MaxBad = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -121,23 +145,34 @@ def embed(
     from jobs import embed as job
     from miner.errors import UsageError
 
-    given: dict[str, Any] = {"lake": lake, **_engine(executor, no_wait, max_bad)}
+    given: dict[str, Any] = {"lake": lake, **_engine(executor, no_wait, max_bad, retry_quarantined)}
     if from_ is not None:
         if not encoder or len(encoder) != 1:
             raise UsageError("--from needs the name of the encoder that made the vectors", "Add: --encoder NAME")
         settled = _resolve(job.ImportConfig, config, set_, {**given, "file": from_, "encoder": encoder[0]})
         _print(job.plan_import(settled), as_json, _plan_text) if dry_run else _finish(settled, job.run_import, as_json)
         return
-    chosen = _resolve(job.EmbedConfig, config, set_, {**given, "encoder": _tuple(encoder), "views": views})
+    chosen = _resolve(
+        job.EmbedConfig, config, set_, {**given, "encoder": _tuple(encoder), "views": views, "num_gpus": num_gpus}
+    )
     _print(job.plan(chosen), as_json, _plan_text) if dry_run else _finish(chosen, job.run, as_json)
 
 
 @app.command(epilog="Example: **miner index lake**")
-def index(lake: LakeArg, executor: ExecutorOpt = None, no_wait: NoWait = False, as_json: AsJson = False) -> None:
+def index(
+    lake: LakeArg,
+    executor: ExecutorOpt = None,
+    config: ConfigFile = None,
+    set_: Settings = None,
+    no_wait: NoWait = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
     """Bring indexes and clip facts up to the tables."""
     from jobs import index as job
 
-    _finish(_resolve(job.IndexConfig, None, None, {"lake": lake, **_engine(executor, no_wait, None)}), job.run, as_json)
+    settled = _resolve(job.IndexConfig, config, set_, {"lake": lake, **_engine(executor, no_wait, None)})
+    _print(job.plan(settled), as_json, _plan_text) if dry_run else _finish(settled, job.run, as_json)
 
 
 @app.command(epilog='Example: **miner search lake "a truck at night" -k 5 --where "dataset = \'nuscenes\'"**')
@@ -232,6 +267,9 @@ def main() -> None:
     except MinerError as error:
         sys.stderr.write(f"miner: {error}\n")
         sys.exit(error.exit_code)
+    except OSError as error:  # the store or a disk: permission, space, a file that is gone
+        sys.stderr.write(f"miner: {error}\n")
+        sys.exit(1)
     except Exception as error:
         show_usage = getattr(error, "show", None)  # typer's own usage errors know how to print themselves
         if show_usage is None:
@@ -243,8 +281,9 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _engine(executor: str | None, no_wait: bool, max_bad: float | None) -> dict[str, Any]:
-    return {"executor": executor, "wait": False if no_wait else None, "max_bad": max_bad}
+def _engine(executor: str | None, no_wait: bool, max_bad: float | None, retry: bool = False) -> dict[str, Any]:
+    flags = {"wait": False if no_wait else None, "retry_quarantined": retry or None}
+    return {"executor": executor, "max_bad": max_bad, **flags}
 
 
 def _tuple(values: list[str] | None) -> tuple[str, ...] | None:

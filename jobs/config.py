@@ -25,6 +25,7 @@ class JobConfig(BaseModel):
     executor: Literal["ray", "local"] = Field("ray", description="Ray, or threads of this process")
     address: str = Field("", description="Ray cluster to join; empty: $RAY_ADDRESS, else one of its own here")
     num_cpus: int | None = Field(None, ge=1, description="CPUs to use; all by default")
+    retry_quarantined: bool = Field(False, description="try again what is in quarantine")
     wait: bool = Field(True, description="wait for another run that holds the lake's tables")
     max_bad: float = Field(0.01, ge=0, le=1, description="share of quarantined units above which the job ends with 3")
 
@@ -59,7 +60,7 @@ def resolve(
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        verb = model.__name__.lower().removesuffix("config")
+        verb = model.__module__.rpartition(".")[2]
         where = origin.get(str(first["loc"][0]), "") if first["loc"] else ""
         message = f"{where}{key} = {first.get('input')!r}: {first['msg']}"
         raise UsageError(message, f"See: miner {verb} --help") from error

@@ -7,9 +7,8 @@ from typing import Any
 from pydantic import Field
 
 from jobs.config import JobConfig
-from jobs.run import Listener, Result, make_executor, plan_document
+from jobs.run import Listener, Result, open_lake, plan_document
 from miner.clips import CutStage, choose_recipe
-from miner.lake import open
 from miner.store import Store
 
 
@@ -25,7 +24,7 @@ class CutConfig(JobConfig):
 
 def run(config: CutConfig, listener: Listener) -> Result:
     """Cut the scenes that have no clips yet."""
-    lake = open(config.lake, make_executor(config, listener))
+    lake = open_lake(config, listener)
     return Result("cut", lake.uri, [lake.cut(config.clip_seconds)], {}, config.max_bad)
 
 

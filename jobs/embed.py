@@ -8,10 +8,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from jobs.config import JobConfig
-from jobs.run import Listener, Result, make_executor, plan_document
-from miner.embed import DEFAULT_ENCODER, DEFAULT_VIEWS, EmbedStage
+from jobs.run import Listener, Result, open_lake, plan_document
+from miner.embed import DEFAULT_ENCODER, EmbedStage
 from miner.imported import ImportStage
-from miner.lake import open
 from miner.store import Store
 
 
@@ -23,13 +22,12 @@ class EmbedConfig(JobConfig):
     """Which encoders see which part of each frame."""
 
     encoder: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field((DEFAULT_ENCODER,), description="encoders")
-    views: str = Field(DEFAULT_VIEWS, description="whole, tiles or whole+tiles")
+    views: str | None = Field(None, description="whole, tiles or whole+tiles; the lake's own, or whole+tiles")
+    num_gpus: float = Field(0.0, ge=0, le=8, description="GPUs per worker; a fraction lets workers share one")
 
-    def embed_stage(self) -> EmbedStage:
-        """The stage this config asks for. Raises UsageError or WeightsMissing before anything is written."""
-        stage = EmbedStage(self.encoder, self.views)
-        stage.check()
-        return stage
+    def embed_stage(self, store: Store) -> EmbedStage:
+        """The stage this config asks for. Raises UsageError or MinerError before anything is written."""
+        return EmbedStage.of(store, self.encoder, self.views, self.num_gpus)
 
 
 class ImportConfig(JobConfig):
@@ -41,22 +39,22 @@ class ImportConfig(JobConfig):
 
 def run(config: EmbedConfig, listener: Listener) -> Result:
     """Embed the frames that lack vectors."""
-    stage = config.embed_stage()
-    lake = open(config.lake, make_executor(config, listener))
-    reports = [lake.embed(stage.encoders, stage.views), *lake.index()]
-    return Result("embed", lake.uri, reports, {"encoders": list(config.encoder), "views": config.views}, config.max_bad)
+    lake = open_lake(config, listener)
+    reports = [lake.embed(config.encoder, config.views, config.num_gpus), *lake.index()]
+    return Result("embed", lake.uri, reports, {"encoders": list(config.encoder)}, config.max_bad)
 
 
 def run_import(config: ImportConfig, listener: Listener) -> Result:
     """Write the vectors of a file."""
-    lake = open(config.lake, make_executor(config, listener))
+    lake = open_lake(config, listener)
     reports = [lake.embed_from(config.file, config.encoder), *lake.index()]
     return Result("embed", lake.uri, reports, {"file": str(config.file), "encoder": config.encoder}, config.max_bad)
 
 
 def plan(config: EmbedConfig) -> dict[str, Any]:
     """What `run` would do, without writing anything."""
-    return plan_document("embed", Store.open(config.lake), [config.embed_stage()])
+    store = Store.open(config.lake)
+    return plan_document("embed", store, [config.embed_stage(store)])
 
 
 def plan_import(config: ImportConfig) -> dict[str, Any]:

@@ -11,18 +11,14 @@ import os
 import pickle
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import ray
-import ray.data
-from ray.exceptions import RayError
-from ray.util.annotations import RayDeprecationWarning
 
 from miner.errors import MinerError
-from miner.executor import Executor
+from miner.executor import Executor, replace_rows
 from miner.stage import Reduction, Stage
 from miner.store import Store
 from miner.worker import BlockWorker, Receipt
@@ -66,12 +62,15 @@ class RayExecutor(Executor):
 
     @property
     def workers(self) -> int:
-        self._connect()
+        ray = self._connect()
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
-    def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Iterator[Receipt]:
-        self._connect()
-        _check_resources(stage)
+    def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Generator[Receipt, None, None]:
+        ray = self._connect()
+        from ray.exceptions import RayError
+        from ray.util.annotations import RayDeprecationWarning
+
+        _check_resources(stage, ray.cluster_resources())
         source = ray.data.from_arrow_refs([ray.put(block) for block in blocks])
         with warnings.catch_warnings():
             # Without a limit on retries a unit that kills its worker hangs Ray Data; 2.60 has no other way to give it.
@@ -92,24 +91,30 @@ class RayExecutor(Executor):
             self.notify(f"a Ray worker died, its units are tried again ({_cause(error)})")
 
     def run_reduction(self, reduction: Reduction, store: Store, stamp: Mapping[str, str]) -> None:
-        self._connect()
-        replace = ray.remote(num_cpus=1, max_retries=_RESTARTS)(Executor.run_reduction)
-        ray.get(replace.remote(None, reduction, store, stamp))
+        ray = self._connect()
+        replace = ray.remote(num_cpus=1, max_retries=_RESTARTS)(replace_rows)
+        ray.get(replace.remote(reduction, store, stamp))
 
     def _placement(self, stage: Stage, store: Store, blocks: int) -> dict[str, Any]:
         """Actors for a stage that loads something; tasks, which reuse processes, for one that does not."""
         if not stage.loads:
             return {"fn": _work, "fn_args": (stage, store), "num_cpus": 1, "max_retries": _RESTARTS}
+        import ray.data
+
         return {
             "fn": _RayWorker,
             "fn_constructor_args": (stage, store),
             "compute": ray.data.ActorPoolStrategy(size=min(self.workers, blocks)),
             "num_cpus": _CPUS_PER_ACTOR,
-            "max_restarts": _RESTARTS,
+            "max_restarts": -1,  # an actor that is not started again would leave its blocks waiting for ever
             "max_task_retries": _RESTARTS,
         }
 
-    def _connect(self) -> None:
+    def _connect(self) -> Any:
+        """Ray itself, up and running: imported and started when there is something to run."""
+        import ray
+        import ray.data
+
         if not ray.is_initialized():
             started = time.perf_counter()
             own = {"num_cpus": self.num_cpus, "include_dashboard": False} if self.address == "local" else {}
@@ -119,12 +124,13 @@ class RayExecutor(Executor):
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "lance is not fork-safe")  # Ray forks only to start other programs
                 ray.init(address=self.address, runtime_env=environment, **quiet, **own)
-            self.notify(f"Ray is up after {time.perf_counter() - started:.1f} s: {_resources()}")
+            self.notify(f"Ray is up after {time.perf_counter() - started:.1f} s: {_shown(ray.cluster_resources())}")
         context = ray.data.DataContext.get_current()
         context.max_errored_blocks = -1
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        return ray
 
 
 def _cause(error: Exception) -> str:
@@ -132,15 +138,15 @@ def _cause(error: Exception) -> str:
     return [line.strip() for line in str(error).splitlines() if line.strip()][-1]
 
 
-def _check_resources(stage: Stage) -> None:
-    found = ray.cluster_resources().get("GPU", 0)
+def _check_resources(stage: Stage, resources: Mapping[str, float]) -> None:
+    found = resources.get("GPU", 0)
     if stage.num_gpus > found:
+        asked = f"stage {stage.name} asks for {stage.num_gpus:g} GPU a worker"
         raise MinerError(
-            f"stage {stage.name} asks for {stage.num_gpus:g} GPU a worker, the cluster has {found:g}: {_resources()}",
+            f"{asked}, the cluster has {found:g}: {_shown(resources)}",
             "Run it without GPUs, or on a cluster that has them.",
         )
 
 
-def _resources() -> str:
-    found = ray.cluster_resources()
-    return f"{found.get('CPU', 0):g} CPU, {found.get('GPU', 0):g} GPU"
+def _shown(resources: Mapping[str, float]) -> str:
+    return f"{resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU"

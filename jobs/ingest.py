@@ -8,9 +8,9 @@ from pydantic import Field
 
 from jobs.cut import CutConfig
 from jobs.embed import EmbedConfig
-from jobs.run import Listener, Result, make_executor, plan_document
+from jobs.run import Listener, Result, open_lake, plan_document
 from miner.ingest import IngestStage
-from miner.lake import create, open_source
+from miner.lake import open_source
 from miner.stage import Stage
 from miner.store import Store
 
@@ -26,15 +26,16 @@ class IngestConfig(CutConfig, EmbedConfig):
 def run(config: IngestConfig, listener: Listener) -> Result:
     """Bring the lake up to the source; the same call again changes nothing."""
     reader = open_source(config.source, config.reader, config.dataset)
-    stage = config.embed_stage()  # made first: missing weights are told before anything is written
-    lake = create(config.lake, make_executor(config, listener))
+    config.cut_stage(Store.at(config.lake))  # what is wrong with recipe, views or weights is told before anything is
+    config.embed_stage(Store.at(config.lake))  # written
+    lake = open_lake(config, listener, new=True)
     reports = [
         lake.ingest(reader),
         lake.cut(config.clip_seconds),
-        lake.embed(stage.encoders, stage.views),
+        lake.embed(config.encoder, config.views, config.num_gpus),
         *lake.index(),
     ]
-    facts = {"source": config.source, "reader": reader.name, "encoders": list(config.encoder), "views": config.views}
+    facts = {"source": config.source, "reader": reader.name, "encoders": list(config.encoder)}
     return Result("ingest", lake.uri, reports, facts, config.max_bad)
 
 
@@ -44,5 +45,5 @@ def plan(config: IngestConfig) -> dict[str, Any]:
     store = Store.at(config.lake)
     stages: list[Stage] = [IngestStage(reader)]
     if store.exists("scenes"):
-        stages += [config.cut_stage(store), config.embed_stage()]
+        stages += [config.cut_stage(store), config.embed_stage(store)]
     return plan_document("ingest", store, stages, {"source": config.source, "reader": reader.name})

@@ -9,6 +9,7 @@ from typing import Any
 
 from jobs.config import JobConfig
 from miner.executor import Executor, LocalExecutor, Progress, Report
+from miner.lake import Lake, create, open
 from miner.plan import make_plan
 from miner.stage import Stage
 from miner.store import Store
@@ -41,8 +42,8 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 if a stage has more of its units in quarantine than `max_bad`."""
-        bad = any(r.quarantined + r.quarantined_before > self.max_bad * r.units for r in self.reports if r.units)
+        """0, or 3 if a stage put more of the units it worked on into quarantine than `max_bad`."""
+        bad = any(r.quarantined > self.max_bad * (r.quarantined + r.written) for r in self.reports)
         return QUARANTINED if bad else 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,13 +54,21 @@ class Result:
 
 def make_executor(config: JobConfig, listener: Listener) -> Executor:
     """The executor of a config. Ray is imported, and started, only when there is something to run."""
-    common = {"wait": config.wait, "on_progress": listener.on_progress, "notify": listener.notify}
+    common: dict[str, Any] = {"wait": config.wait, "retry_quarantined": config.retry_quarantined}
+    common |= {"on_progress": listener.on_progress, "notify": listener.notify}
     if config.executor == "local":
-        return LocalExecutor(threads=config.num_cpus or 0, **common)  # type: ignore[arg-type]
+        return LocalExecutor(threads=config.num_cpus or 0, **common)
     from jobs.engine import RayExecutor
 
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-    return RayExecutor(address=address, num_cpus=config.num_cpus, **common)  # type: ignore[arg-type]
+    return RayExecutor(address=address, num_cpus=config.num_cpus, **common)
+
+
+def open_lake(config: JobConfig, listener: Listener, new: bool = False) -> Lake:
+    """The lake of a config, made if `new`, with the executor and the settings of the config."""
+    lake = (create if new else open)(config.lake, make_executor(config, listener))
+    lake.settings = config.model_dump(mode="json")
+    return lake
 
 
 def plan_document(

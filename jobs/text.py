@@ -13,10 +13,12 @@ def result_text(document: Document) -> str:
     """What a job did, a line per stage; or that there was nothing to do."""
     lines = [_stage_text(stage) for stage in document["stages"] if stage["rows"] or stage["units"]]
     if not document["changed"]:
-        lines.append(f"Nothing to do: {document['lake']} is up to date.")
+        lines.append(f"Nothing to do: all of it is in {document['lake']} (what is there is not read again).")
+    lines += [f"Note: {note}" for stage in document["stages"] for note in stage["notes"]]
     bad = sum(stage["quarantined"] + stage["quarantined_before"] for stage in document["stages"])
     if bad:
-        lines.append(f"{bad:,} in quarantine: see the table `quarantine` of the lake for reason and file.")
+        table = f"{document['lake']}/quarantine.lance"
+        lines.append(f"{bad:,} in quarantine, with reason and file in {table}; --retry-quarantined tries them again.")
     if document["job"] == "ingest":
         lines.append(f'Next: miner ls {document["lake"]}  |  miner search {document["lake"]} "a truck at night"')
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 
+from miner.errors import MinerError
 from miner.lineage import Run, Span
 from miner.schema import QUARANTINE
 from miner.stage import Failure, Stage
@@ -15,6 +16,8 @@ from miner.worker import Receipt
 
 _GROUP_FRAGMENTS = 32
 _GROUP_SECONDS = 30.0
+_ABSENT = {"missing-file", "unreadable"}
+_ABSENT_UNITS = 10
 
 
 class Committer:
@@ -45,6 +48,7 @@ class Committer:
         group, self._group, self._opened = self._group, [], time.monotonic()
         if not group:
             return
+        self._refuse_an_absent_source(group)
         self._assert_held()
         stamp = self._run.stamp(stage=self._stage.name, group=self._number)
         for output in self._stage.outputs:
@@ -58,6 +62,16 @@ class Committer:
             for table, rows in receipt.rows.items():
                 self.rows[table] = self.rows.get(table, 0) + rows
         self._number += 1
+
+    def _refuse_an_absent_source(self, group: list[Receipt]) -> None:
+        """Where no file at all can be read it is the disk that is missing, and quarantine would outlast its return."""
+        failures = [failure for receipt in group for failure in receipt.failures]
+        absent = all(failure.reason in _ABSENT for failure in failures)
+        if absent and not self.units and len(failures) == sum(len(receipt.units) for receipt in group) >= _ABSENT_UNITS:
+            raise MinerError(
+                f"stage {self._stage.name}: not one of {len(failures)} files could be read, e.g. {failures[0].detail}",
+                "Is the disk mounted, the path the same on this machine? Nothing was put into quarantine.",
+            )
 
     def spans(self) -> list[Span]:
         """The versions this run wrote, by table."""

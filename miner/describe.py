@@ -50,7 +50,9 @@ def show(store: Store, name: str) -> dict[str, Any]:
 def _around(store: Store, table: str, row: dict[str, Any]) -> dict[str, Any]:
     scene = one_of("scene_id", [row["scene_id"]])
     if table == "sample_data":
-        notes = store.scan("annotations", filter=f"{scene} AND {one_of('sample_data_id', [row['sample_data_id']])}")
+        mine = one_of("sample_data_id", [row["sample_data_id"]])
+        mine += f" OR {one_of('sample_id', [row['sample_id']])}" if row["sample_id"] else ""
+        notes = store.scan("annotations", filter=f"{scene} AND ({mine})")
         assets = (
             store.scan("assets", filter=one_of("sample_data_id", [row["sample_data_id"]]))
             if store.exists("assets")

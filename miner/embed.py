@@ -42,6 +42,7 @@ class EmbedStage(Stage):
     name = "embed"
     unit = "sample_data_id"
     batch_size = 32
+    block_size = 128
     loads = True
 
     @cached_property
@@ -64,6 +65,25 @@ class EmbedStage(Stage):
 
     def __getstate__(self) -> dict[str, Any]:
         return {"encoders": self.encoders, "views": self.views, "num_gpus": self.num_gpus}
+
+    @classmethod
+    def of(cls, store: Store, encoders: tuple[str, ...], views: str | None = None, num_gpus: float = 0.0) -> EmbedStage:
+        """A checked stage that fits the lake's tables: `views` are the tables' own where they are not given.
+
+        Raises UsageError for unknown names and for views or encoder versions other than a table's.
+        """
+        stored = {name: store.schema(table_of(name)).metadata for name in encoders if store.exists(table_of(name))}
+        known = sorted({metadata[b"views"].decode() for metadata in stored.values()})
+        stage = cls(encoders, views or (known[0] if known else DEFAULT_VIEWS), num_gpus)
+        stage.check()
+        for encoder in stage.loaded:
+            metadata = stored.get(encoder.name, {})
+            for what, ours in (("version", encoder.version), ("views", stage.views)):
+                theirs = metadata.get(what.encode(), ours.encode()).decode()
+                if theirs != ours:
+                    message = f"{table_of(encoder.name)!r} of {store.uri} has {what} {theirs}, this run makes {ours}"
+                    raise UsageError(message, f"Leave out --{what}." if what == "views" else "Embed into another lake.")
+        return stage
 
     def check(self) -> None:
         """Raise what is wrong with the names before anything is written."""

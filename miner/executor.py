@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,15 +23,16 @@ from miner.commit import Committer
 from miner.errors import MinerError
 from miner.lease import lease
 from miner.lineage import Run, Span, record, recover, unrecorded
-from miner.plan import Plan, make_plan, pending
+from miner.plan import Plan, forget_quarantined, make_plan, pending
 from miner.stage import Failure, Reduction, Stage
 from miner.store import Store
 from miner.worker import BlockWorker, Receipt
 
 MAX_ATTEMPTS = 3
 _BLOCKS_PER_WORKER = 4
-_MAX_BLOCK_UNITS = 1000
 _PIECES = 8
+_DIED = f"its worker died {MAX_ATTEMPTS} times on this unit alone"
+_ALL_DIED = "Every worker died: Ray's logs know the cause (memory? a broken library?)."
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Report:
     seconds: float
     quarantined_before: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @property
     def changed(self) -> bool:
@@ -69,6 +72,7 @@ class Executor(ABC):
     """Runs stages and reductions over a lake. Subclasses say where the blocks of a stage are worked on."""
 
     wait: bool = True
+    retry_quarantined: bool = False
     on_progress: Callable[[Progress], None] = lambda progress: None
     notify: Callable[[str], None] = lambda message: None
 
@@ -78,12 +82,12 @@ class Executor(ABC):
         """How many blocks run at once."""
 
     @abstractmethod
-    def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Iterator[Receipt]:
+    def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Generator[Receipt, None, None]:
         """Work on blocks anywhere, in any order; a block whose worker died simply gives no receipt."""
 
     def run_reduction(self, reduction: Reduction, store: Store, stamp: Mapping[str, str]) -> None:
         """Compute and replace the rows of a reduction."""
-        store.replace(reduction.output.table, reduction.compute(store), reduction.owned, stamp)
+        replace_rows(reduction, store, stamp)
 
     def map(self, stage: Stage, store: Store, run: Run) -> Report:
         """Bring the stage's outputs up to its input; the same call again changes nothing."""
@@ -93,11 +97,14 @@ class Executor(ABC):
         for output in stage.outputs:
             store.ensure(output.table, output.schema)
         tables = [output.table for output in stage.outputs]
-        if not _has_work(store, plan) and not any(unrecorded(store, table) for table in tables):
+        retried = self.retry_quarantined and plan.quarantined > 0
+        if not retried and not _has_work(store, plan) and not any(unrecorded(store, table) for table in tables):
             return _report(plan, None, store, started)
         with lease(store, tables, run.run_id, self.wait, self.notify) as assert_held:
             for table in tables:
                 recover(store, table)
+            if retried:
+                forget_quarantined(store, plan)
             plan = make_plan(store, stage)  # another run may have finished while this one waited
             inputs = [Span(table, store.version(table), store.version(table)) for table in stage.reads]
             committer = Committer(store, stage, run, assert_held)
@@ -116,8 +123,8 @@ class Executor(ABC):
         table = reduction.output.table
         store.ensure(table, reduction.output.schema)
         rows: dict[str, int] = {}
-        inputs = [Span(name, store.version(name), store.version(name)) for name in reduction.reads]
-        if _source(store, reduction) != repr(inputs):
+        inputs = _inputs(store, reduction)
+        if is_stale(reduction, store):
             with lease(store, [table], run.run_id, self.wait, self.notify):
                 recover(store, table)
                 before = store.version(table)
@@ -132,31 +139,39 @@ class Executor(ABC):
 
     def _run_chunk(self, store: Store, plan: Plan, chunk: pa.Table, committer: Committer) -> None:
         """Work on the pending units of one chunk until each is committed or in quarantine."""
-        stage = plan.stage
-        blocks, alone = _blocks(chunk, self.workers, stage.batch_size), 0
+        blocks, attempts, alone = _blocks(chunk, self.workers, plan.stage), 0, False
         while blocks:
-            unfinished = {block["key"][0].as_py(): block for block in blocks}
-            errors: dict[str, str] = {}
-            for receipt in self.run_blocks(stage, store, blocks):
-                if receipt.fatal is not None:
-                    raise receipt.fatal
-                if receipt.error:
-                    errors[receipt.units[0]] = receipt.error
-                elif unfinished.pop(receipt.units[0], None) is not None:  # each block counts once
-                    committer.add(receipt)
-                    self._show(plan, committer)
-            if len(errors) == len(blocks) > 1 and len({_last_line(error) for error in errors.values()}) == 1:
-                raise MinerError(f"every block of stage {stage.name} failed alike:\n{next(iter(errors.values()))}")
-            single = all(len(block) == 1 for block in unfinished.values())
-            alone += single
-            if single and alone >= MAX_ATTEMPTS:
-                if not committer.taken and len(chunk) > 1:
-                    raise MinerError(f"stage {stage.name}: not one of {len(chunk)} units got through", _any(errors))
-                committer.add(Receipt(tuple(unfinished), failures=_give_up(unfinished, errors)))
+            left = self._round(store, plan, [[block] for block in blocks] if alone else [blocks], committer)
+            if left and all(len(each.block) == 1 for each in left):
+                attempts += 1
+                # Who shares a worker with a unit that kills it gives no receipt either: from now on one at a time.
+                alone = any(each.receipt is None for each in left)
+            if attempts == MAX_ATTEMPTS:
+                _refuse_if_all_failed(plan, chunk, committer, left)
+                keys = tuple(each.block["key"][0].as_py() for each in left)
+                committer.add(Receipt(keys, failures=[each.failure() for each in left]))
                 break
-            blocks = [half for block in unfinished.values() for half in _split(block)]
+            blocks = [piece for each in left for piece in _split(each.block)]
         committer.flush()
         self._show(plan, committer)
+
+    def _round(
+        self, store: Store, plan: Plan, batches: Sequence[Sequence[pa.Table]], committer: Committer
+    ) -> list[_Unfinished]:
+        """Run batches of blocks one after the other; gives the blocks that are not done, and why if it is known."""
+        left = {block["key"][0].as_py(): _Unfinished(block, None) for batch in batches for block in batch}
+        for batch in batches:
+            with closing(self.run_blocks(plan.stage, store, batch)) as receipts:  # an error here stops the workers too
+                for receipt in receipts:
+                    first = receipt.units[0]
+                    if receipt.fatal is not None:
+                        raise receipt.fatal
+                    if receipt.error:
+                        left[first] = _Unfinished(left[first].block, receipt)
+                    elif left.pop(first, None) is not None:  # each block counts once
+                        committer.add(receipt)
+                        self._show(plan, committer)
+        return list(left.values())
 
     def _show(self, plan: Plan, committer: Committer) -> None:
         done = plan.total - plan.open_units + committer.taken
@@ -173,20 +188,48 @@ class LocalExecutor(Executor):
     def workers(self) -> int:
         return self.threads or len(os.sched_getaffinity(0))
 
-    def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Iterator[Receipt]:
+    def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Generator[Receipt, None, None]:
         worker = BlockWorker(stage, store)
         with ThreadPoolExecutor(self.workers) as pool:
             futures = [pool.submit(worker, block) for block in blocks]
+            given: set[Future[Receipt]] = set()
             try:
-                yield from (future.result() for future in as_completed(futures))
-            finally:  # also when the driver is interrupted: what has not begun does not begin
+                for future in as_completed(futures):
+                    given.add(future)
+                    yield future.result()
+            except KeyboardInterrupt:  # what has begun is finished and counts, the rest does not begin
+                pool.shutdown(cancel_futures=True)
+                yield from (each.result() for each in futures if each not in given and not each.cancelled())
+                raise
+            finally:
                 pool.shutdown(cancel_futures=True)
 
 
-def _blocks(chunk: pa.Table, workers: int, batch_size: int) -> list[pa.Table]:
+def replace_rows(reduction: Reduction, store: Store, stamp: Mapping[str, str]) -> None:
+    """Compute a reduction and make its rows the only ones it owns, wherever this runs."""
+    store.replace(reduction.output.table, reduction.compute(store), reduction.owned, stamp)
+
+
+@dataclass(frozen=True)
+class _Unfinished:
+    """A block to be tried again: with the receipt that says what went wrong, or none where its worker died."""
+
+    block: pa.Table
+    receipt: Receipt | None
+
+    def failure(self) -> Failure:
+        """The quarantine record of a single unit that was tried often enough."""
+        [unit] = self.block.select(["key", "scene_id"]).to_pylist()
+        if self.receipt is None:
+            return Failure(**unit, reason="worker-died", detail=_DIED, attempts=MAX_ATTEMPTS)
+        detail = _last_line(self.receipt.error)
+        return Failure(**unit, reason=self.receipt.reason, detail=detail, attempts=MAX_ATTEMPTS)
+
+
+def _blocks(chunk: pa.Table, workers: int, stage: Stage) -> list[pa.Table]:
     """Blocks of units that lack the same outputs: few and large, but enough to keep every worker busy to the end."""
     share = -(-len(chunk) // (workers * _BLOCKS_PER_WORKER))
-    size = min(max(share, min(batch_size, -(-len(chunk) // workers))), _MAX_BLOCK_UNITS)
+    size = min(max(share, min(stage.batch_size, -(-len(chunk) // workers))), stage.block_size)
     blocks = []
     for lacks in pc.unique(chunk["lacks"]).to_pylist():
         units = chunk.filter(pc.equal(chunk["lacks"], lacks)).combine_chunks()
@@ -200,21 +243,11 @@ def _split(block: pa.Table) -> list[pa.Table]:
     return [block.slice(start, size) for start in range(0, len(block), size)]
 
 
-def _any(errors: Mapping[str, str]) -> str:
-    return next(iter(errors.values()), "Every worker died: see Ray's logs for the cause (memory? a broken library?).")
-
-
-def _give_up(blocks: Mapping[str, pa.Table], errors: Mapping[str, str]) -> list[Failure]:
-    return [
-        Failure(
-            key,
-            block["scene_id"][0].as_py(),
-            "error" if key in errors else "worker-died",
-            _last_line(errors[key]) if key in errors else f"its worker died {MAX_ATTEMPTS} times on this unit alone",
-            MAX_ATTEMPTS,
-        )
-        for key, block in blocks.items()
-    ]
+def _refuse_if_all_failed(plan: Plan, chunk: pa.Table, committer: Committer, left: Sequence[_Unfinished]) -> None:
+    """Where nothing ever got through, the stage or its surroundings are broken: no unit is to blame."""
+    if len(chunk) > 1 and not committer.taken and plan.open_units == plan.total:
+        cause = next((each.receipt.error for each in left if each.receipt is not None), _ALL_DIED)
+        raise MinerError(f"stage {plan.stage.name}: not one of {len(chunk):,} units got through", cause)
 
 
 def _last_line(text: str) -> str:
@@ -222,15 +255,23 @@ def _last_line(text: str) -> str:
 
 
 def _has_work(store: Store, plan: Plan) -> bool:
-    return bool(plan.open_scenes.any()) and next(pending(store, plan), None) is not None
+    """Whether a unit is pending. Keys are listed only where open scenes may be open for their quarantined units
+    alone."""
+    if not plan.open_scenes.any() or not plan.quarantined:
+        return bool(plan.open_scenes.any())
+    return next(pending(store, plan), None) is not None
 
 
-def _source(store: Store, reduction: Reduction) -> str | None:
-    """The input versions the reduction's rows were last computed from."""
-    for commit in reversed(store.commits(reduction.output.table)):
-        if commit.properties.get("miner.owned") == reduction.owned:
-            return commit.properties["miner.source"]
-    return None
+def is_stale(reduction: Reduction, store: Store) -> bool:
+    """Whether a table the reduction reads has changed since its rows were computed."""
+    source = repr(_inputs(store, reduction))
+    history = store.history(reduction.output.table) if store.exists(reduction.output.table) else iter(())
+    latest = next((each for each in history if each.properties.get("miner.owned") == reduction.owned), None)
+    return latest is None or latest.properties["miner.source"] != source
+
+
+def _inputs(store: Store, reduction: Reduction) -> list[Span]:
+    return [Span(name, store.version(name), store.version(name)) for name in reduction.reads]
 
 
 def _report(plan: Plan, committer: Committer | None, store: Store, started: float) -> Report:

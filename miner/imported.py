@@ -35,6 +35,7 @@ class ImportStage(Stage):
     file: Path
     encoder: str
     unit = "sample_data_id"
+    loads = True
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -76,6 +77,16 @@ class ImportStage(Stage):
             column, names = self._names or ("", pa.array([]))
             rows = rows.append_column("row", pc.index_in(rows[column], names)).filter(pc.is_in(rows[column], names))
         return rows.append_column("key", rows["sample_data_id"])
+
+    def notes(self, store: Store) -> list[str]:
+        """How many rows of the file are of no camera reading, if any."""
+        known = len(self.units(store, "true", pa.array([], pa.string())))
+        strangers = len(self._vectors) - known
+        return (
+            [f"{strangers:,} of {len(self._vectors):,} vectors are of no camera reading of the lake"]
+            if strangers
+            else []
+        )
 
     def apply(self, store: Store) -> Apply:
         return self._take

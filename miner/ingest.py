@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from miner.errors import BadInput
+from miner.errors import BadInput, UsageError
 from miner.readers import Reader
 from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES
 from miner.stage import Apply, Failure, Outcome, Output, Stage
@@ -32,6 +32,8 @@ class IngestStage(Stage):
 
     def counts(self, store: Store) -> pa.Table:
         scene_ids = pa.array([scene.scene_id for scene in self.reader.scenes()], pa.string())
+        if not len(scene_ids):
+            raise UsageError(f"{self.reader.source}: reader {self.reader.name} finds no scene", self.reader.looks_for)
         return pa.table({"scene_id": scene_ids, "units": pa.array([1] * len(scene_ids), pa.int64())})
 
     def units(self, store: Store, scene_filter: str, scene_ids: pa.Array) -> pa.Table:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from embeddings.plugins import UnknownPlugin, load_plugin, plugin_names
 from miner.clips import CutStage, choose_recipe
 from miner.corpus import Corpus
 from miner.describe import describe, show
-from miner.embed import DEFAULT_ENCODER, DEFAULT_VIEWS, EmbedStage
+from miner.embed import DEFAULT_ENCODER, EmbedStage
 from miner.encoders import get_encoder
 from miner.errors import NotFound, UnknownName
 from miner.executor import Executor, LocalExecutor, Report
@@ -25,16 +26,21 @@ from miner.ingest import IngestStage
 from miner.lineage import Run
 from miner.readers import Reader, find_reader
 from miner.search import Query, search
-from miner.store import Store
+from miner.stage import Reduction
+from miner.store import Store, one_of
 from miner.verify import Check, verify
 
 
 @dataclass
 class Lake:
-    """One lake. `executor` runs what writes: threads of this process unless another is given."""
+    """One lake. `executor` runs what writes: threads of this process unless another is given.
+
+    `settings` are recorded in the lineage of every run beside its own arguments.
+    """
 
     store: Store
     executor: Executor = field(default_factory=LocalExecutor)
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _corpora: dict[tuple[Any, ...], Corpus] = field(default_factory=dict, repr=False)
     _encoders: dict[str, Encoder] = field(default_factory=dict, repr=False)
 
@@ -52,37 +58,51 @@ class Lake:
         """
         reader = open_source(str(source)) if isinstance(source, str | Path) else source
         config = {"source": reader.source, "reader": reader.name, "dataset": reader.dataset}
-        return self.executor.map(IngestStage(reader), self.store, _run("ingest", config))
+        report = self.executor.map(IngestStage(reader), self.store, self._run("ingest", config))
+        return replace(report, notes=_notes(self.store, reader)) if report.done_before else report
 
     def cut(self, window_s: float | None = None) -> Report:
         """Cut scenes into clips of `window_s` seconds (10 unless the lake has clips of another length)."""
         recipe = choose_recipe(self.store, window_s)
-        return self.executor.map(CutStage(recipe), self.store, _run("cut", {"recipe": str(recipe)}))
+        return self.executor.map(CutStage(recipe), self.store, self._run("cut", {"recipe": str(recipe)}))
 
-    def embed(self, encoders: Sequence[str] = (DEFAULT_ENCODER,), views: str = DEFAULT_VIEWS) -> Report:
-        """Read every camera frame that lacks vectors of one of `encoders`, once, and write them."""
-        config = {"encoders": list(encoders), "views": views}
-        stage = EmbedStage(tuple(encoders), views)
-        stage.check()
-        return self.executor.map(stage, self.store, _run("embed", config))
+    def embed(
+        self, encoders: Sequence[str] = (DEFAULT_ENCODER,), views: str | None = None, num_gpus: float = 0.0
+    ) -> Report:
+        """Read every camera frame that lacks vectors of one of `encoders`, once, and write them.
+
+        `views` of a frame: whole, tiles or whole+tiles (the default, unless the lake has others); `num_gpus` per
+        worker.
+        """
+        stage = EmbedStage.of(self.store, tuple(encoders), views, num_gpus)
+        config = {"encoders": list(encoders), "views": stage.views, "num_gpus": num_gpus}
+        return self.executor.map(stage, self.store, self._run("embed", config))
 
     def embed_from(self, file: str | Path, encoder: str) -> Report:
         """Write vectors the user already has: see `miner.imported.ImportStage` for the files it takes."""
         stage = ImportStage(Path(file), encoder)
-        return self.executor.map(stage, self.store, _run("embed", {"file": str(file), "encoder": encoder}))
+        run = self._run("embed", {"file": str(file), "encoder": encoder})
+        return replace(self.executor.map(stage, self.store, run), notes=stage.notes(self.store))
 
     def index(self) -> list[Report]:
         """Bring key indexes, clip facts and index manifests up to the tables."""
-        for table in KEYED:
+        vectors = [table for table in self.store.tables() if table.startswith("embeddings/")]
+        for table in (*KEYED, *vectors):
             if self.store.exists(table):
                 self.store.index_keys(table)
-        vectors = [table for table in self.store.tables() if table.startswith("embeddings/")]
         for table in ("scenes", "sample_data", "annotations", "clips"):
             self.store.ensure(table)
-        reductions = [FactsReduction(), *(FlatReduction(table) for table in vectors)]
-        reports = [self.executor.reduce(each, self.store, _run("index", {"kind": each.name})) for each in reductions]
+        reports = [
+            self.executor.reduce(each, self.store, self._run("index", {"kind": each.name}))
+            for each in self.reductions()
+        ]
         self.store.index_keys("clip_facts")  # last: its rows are new
         return reports
+
+    def reductions(self) -> list[Reduction]:
+        """What `index` keeps up to date: the clip facts, and a manifest per table of vectors."""
+        vectors = [table for table in self.store.tables() if table.startswith("embeddings/")]
+        return [FactsReduction(), *(FlatReduction(table) for table in vectors)]
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -106,10 +126,7 @@ class Lake:
         }
         query = Query(texts, k=k, where=where, per=per, **lists)
         corpus = self._corpus(query.encoder)
-        name = corpus.index.encoder
-        if query.needs_encoder and name not in self._encoders:
-            self._encoders[name] = get_encoder(name)
-        return search(self.store, query, self._encoders.get(name), corpus)
+        return search(self.store, query, self._encoder(corpus.index.encoder) if query.needs_encoder else None, corpus)
 
     def verify(self) -> list[Check]:
         """Whether the lake holds what it says."""
@@ -131,6 +148,18 @@ class Lake:
             f"Lake {self.uri}: {facts['scenes']:,} scenes, {facts['hours']:.2f} h, {facts['readings']:,} readings, "
             f"{facts['clips']:,} clips\n  sensors: {channels}\n  encoders: {encoders}"
         )
+
+    def _run(self, job: str, config: Mapping[str, Any]) -> Run:
+        return Run(job, {**self.settings, **config}, miner.__version__)
+
+    def _encoder(self, name: str) -> Encoder | None:
+        """The encoder, kept for the next search; None for an unknown one, of which search says more."""
+        if name not in self._encoders:
+            try:
+                self._encoders[name] = get_encoder(name)
+            except UnknownName:
+                return None
+        return self._encoders[name]
 
     def _corpus(self, encoder: str | None) -> Corpus:
         tables = [table for table in self.store.tables() if table.startswith("embeddings/") or table == "clips"]
@@ -169,5 +198,12 @@ def _reader_named(name: str) -> type[Reader]:
     return kind
 
 
-def _run(job: str, config: Mapping[str, Any]) -> Run:
-    return Run(job, config, miner.__version__)
+def _notes(store: Store, reader: Reader) -> list[str]:
+    """What to tell about scenes that were there already and so were not read: above all, whether they are others."""
+    scene_ids = [scene.scene_id for scene in itertools.islice(reader.scenes(), 100)]
+    found = store.dataset("sample_data").scanner(["uri"], filter=one_of("scene_id", scene_ids), limit=1).to_table()
+    root = Path(reader.source).absolute().parent  # one up: the tables of a format may lie beside its recordings
+    if "://" in reader.source or not len(found) or root in Path(found["uri"][0].as_py()).parents:
+        return []
+    known = f"Scenes of these names are in dataset {reader.dataset!r} already, from {found['uri'][0].as_py()}"
+    return [f"{known}: they were not read again. For other recordings give another name: --dataset NAME."]

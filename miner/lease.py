@@ -45,16 +45,15 @@ def lease(
             )
 
     heart = threading.Thread(target=_beat, args=(store, held, run_id, stop, lost), daemon=True)
+    heart.start()  # before the first table: waiting for the second may take long
     try:
         for table in sorted(tables):  # one order for everybody: no two runs wait for each other
             _acquire(store, table, run_id, wait, notify)
             held.append(table)
-        heart.start()
         yield assert_held
     finally:
         stop.set()
-        if heart.is_alive():
-            heart.join()
+        heart.join()
         for table in held:
             store.delete("leases", f"`table` = '{table}' AND run_id = '{run_id}'")
         store.trim("leases", _KEPT_VERSIONS)
@@ -96,17 +95,23 @@ def _try(store: Store, table: str, run_id: str) -> bool:
 
 def _beat(store: Store, held: list[str], run_id: str, stop: threading.Event, lost: threading.Event) -> None:
     last = time.monotonic()
-    while not stop.wait(_BEAT_S):
-        try:
-            mine = f"target.run_id = '{run_id}'"
-            renewed = sum(store.upsert("leases", _row(table, run_id), mine, insert=False) for table in held)
-        except OSError:  # the store is briefly out of reach: the lease lives until it expires
-            renewed = len(held) if time.monotonic() - last < EXPIRY_S else 0
-        else:
-            last = time.monotonic()
-        if renewed < len(held):
+    try:
+        while not stop.wait(_BEAT_S):
+            try:
+                alive = all(_renew(store, table, run_id) for table in tuple(held))
+            except OSError:  # the store is briefly out of reach: the lease lives until it expires
+                alive = time.monotonic() - last < EXPIRY_S
+            else:
+                last = time.monotonic()
+            if not alive:
+                return
+    finally:
+        if not stop.is_set():  # the heart stopped by itself, for whatever reason
             lost.set()
-            return
+
+
+def _renew(store: Store, table: str, run_id: str) -> bool:
+    return store.upsert("leases", _row(table, run_id), f"target.run_id = '{run_id}'", insert=False) == 1
 
 
 def _row(table: str, run_id: str) -> pa.Table:

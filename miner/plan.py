@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from miner.stage import Output, Stage
-from miner.store import Store, one_of
+from miner.store import Store, one_of, quoted
 
 CHUNK = 1_000_000
 _LISTED_SCENES = 500
+_LISTED_KEYS = 1000
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,15 @@ def pending(store: Store, plan: Plan) -> Iterator[pa.Table]:
             yield units
 
 
+def forget_quarantined(store: Store, plan: Plan) -> None:
+    """Take the plan's units out of quarantine, so that they are tried again."""
+    rows = store.scan("quarantine", ["key", "scene_id"], f"stage = {quoted(plan.stage.name)}")
+    keys = _only(rows, "scene_id", plan.scene_ids)["key"].to_pylist()
+    for start in range(0, len(keys), _LISTED_KEYS):
+        listed = one_of("key", keys[start : start + _LISTED_KEYS])
+        store.delete("quarantine", f"stage = {quoted(plan.stage.name)} AND {listed}")
+
+
 def _lacking(store: Store, stage: Stage, scenes: pa.Array) -> pa.Table:
     scene_filter = _scene_filter(scenes)
     units = _only(stage.units(store, scene_filter, scenes), "scene_id", scenes)
@@ -128,7 +138,7 @@ def _summed(partial: list[pa.Table]) -> pa.Table:
 def _scene_filter(scenes: pa.Array) -> str:
     if len(scenes) <= _LISTED_SCENES:
         return one_of("scene_id", scenes.to_pylist())
-    return f"scene_id >= '{scenes[0]}' AND scene_id <= '{scenes[-1]}'"
+    return f"scene_id >= {quoted(scenes[0].as_py())} AND scene_id <= {quoted(scenes[-1].as_py())}"
 
 
 def _column(store: Store, table: str, column: str, filter: str) -> pa.ChunkedArray:

@@ -59,7 +59,8 @@ class Stage(ABC):
     work.
 
     Attributes: `name`; `unit`, the column name of a unit's key ("scene_id" or "sample_data_id"); `outputs`, children
-    first and the parent last (its row means done); `batch_size`, units per call, which bounds memory; `loads`, whether
+    first and the parent last (its row means done); `batch_size`, units per call, which bounds memory; `block_size`,
+    units per task and data file at most, 10 to 30 s of work; `loads`, whether
     making `apply` loads something costly such as weights; `num_gpus` per `apply` worker.
     """
 
@@ -67,6 +68,7 @@ class Stage(ABC):
     unit: str
     outputs: tuple[Output, ...]
     batch_size: int = 64
+    block_size: int = 1000
     loads: bool = False
     num_gpus: float = 0.0
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.fs
 from lance.fragment import FragmentMetadata, write_fragments
 
-from miner.errors import Conflict, NotFound, SchemaError
+from miner.errors import Conflict, NotFound, SchemaError, UsageError
 from miner.schema import check, key_of, schema_of
 
 RUN = "miner.run_id"
@@ -53,6 +54,8 @@ class Store:
     @classmethod
     def at(cls, uri: str, storage_options: Mapping[str, str] | None = None) -> Store:
         """The lake at `uri`, whether it is there or not: nothing is read or written."""
+        if "://" not in uri and Path(uri).expanduser().is_file():
+            raise UsageError(f"{uri} is a file", "A lake is a folder, or a URI such as s3://bucket/lake.")
         return cls(_absolute(uri), storage_options)
 
     @classmethod
@@ -115,19 +118,20 @@ class Store:
         chosen = None if columns is None else list(columns)
         return iter(self.dataset(table).scanner(columns=chosen, filter=filter, scan_in_order=False).to_batches())
 
-    def commits(self, table: str, after: int = 0) -> list[Commit]:
-        """The commits of versions `after` + 1 to now, oldest first; versions cleaned away are skipped."""
+    def history(self, table: str) -> Iterator[Commit]:
+        """The commits of a table, newest first, read one by one; versions cleaned away are skipped."""
         dataset = self.dataset(table)
-        versions = (
-            [entry["version"] for entry in dataset.versions()] if after + 1 < dataset.version else [dataset.version]
-        )
-        commits = []
-        for version in sorted(version for version in versions if version > after):
+        for version in sorted((entry["version"] for entry in dataset.versions()), reverse=True):
             transaction = dataset.read_transaction(version)
             if transaction is not None:
                 kind = type(transaction.operation).__name__
-                commits.append(Commit(version, kind, dict(transaction.transaction_properties or {})))
-        return commits
+                yield Commit(version, kind, dict(transaction.transaction_properties or {}))
+
+    def commits(self, table: str, after: int = 0) -> list[Commit]:
+        """The commits of versions `after` + 1 to now, oldest first."""
+        if after == self.version(table):
+            return []
+        return [*takewhile(lambda commit: commit.version > after, self.history(table))][::-1]
 
     def dataset(self, table: str, version: int | None = None) -> lance.LanceDataset:
         """The Lance dataset itself. Raises NotFound if it is not there."""
@@ -178,17 +182,12 @@ class Store:
                     f"table {table!r} was changed by another run (version {commit.version}) while this one held it",
                     "Nothing was written twice. Run the same command again.",
                 )
-        operation = lance.LanceOperation.Append([FragmentMetadata.from_json(text) for text in fragments])
-        return self._commit(
-            table, lance.Transaction(self.version(table), operation, transaction_properties=dict(properties))
-        )
+        return self._append(table, fragments, properties)
 
     def append(self, table: str, rows: pa.Table, properties: Mapping[str, str] | None = None) -> int:
-        """Write and commit a few rows at once (small tables, tests); gives the version."""
+        """Write and commit a few rows at once, for tables nobody leases (small tables, tests); gives the version."""
         fragments = self.write(table, rows)
-        return (
-            self.commit(table, fragments, properties or {}, self.version(table)) if fragments else self.version(table)
-        )
+        return self._append(table, fragments, properties or {}) if fragments else self.version(table)
 
     def replace(self, table: str, rows: pa.Table, owned: str, properties: Mapping[str, str]) -> int:
         """Make `rows` the only rows among those matching `owned`, in one commit: update, insert and delete by key."""
@@ -255,6 +254,11 @@ class Store:
                 return None
             raise
 
+    def _append(self, table: str, fragments: Iterable[str], properties: Mapping[str, str]) -> int:
+        operation = lance.LanceOperation.Append([FragmentMetadata.from_json(text) for text in fragments])
+        stamp = dict(properties)
+        return self._commit(table, lance.Transaction(self.version(table), operation, transaction_properties=stamp))
+
     def _commit(self, table: str, transaction: lance.Transaction) -> int:
         options = _options(self.storage_options)
         return int(lance.LanceDataset.commit(self._path(table), transaction, **options).version)
@@ -262,8 +266,12 @@ class Store:
 
 def one_of(column: str, values: Iterable[str]) -> str:
     """The filter `column IN (...)` for trusted columns and any values."""
-    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
-    return f"{column} IN ({quoted})"
+    return f"{column} IN ({', '.join(quoted(value) for value in values)})"
+
+
+def quoted(value: str) -> str:
+    """A text as a SQL literal."""
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _absolute(uri: str) -> str:

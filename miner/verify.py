@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from miner.errors import NotFound
 from miner.schema import IMPORTED, TABLES, key_of
 from miner.store import Store
 
@@ -20,6 +21,7 @@ _REFERENCES = (
     ("clip_facts", "clip_id", "clips"),
     ("assets", "sample_data_id", "sample_data"),
 )
+_FRAMES = ("sample_data", "sample_data_id", "modality = 'camera'", "embed")
 _SHOWN = 5
 
 
@@ -50,7 +52,12 @@ def _checks(store: Store) -> Iterator[Check]:
     for table in vectors:
         yield _unit_length(store, table)
         if store.schema(table).metadata[b"version"] != IMPORTED.encode():  # a file may be of some frames only
-            yield _complete(store, table)
+            yield _complete(store, table, "sample_data_id", "part = 0", _FRAMES)
+            yield _complete(store, "assets", "sample_data_id", "true", (table, "sample_data_id", "part = 0", ""))
+    if store.count("clips"):  # a lake that is not cut yet is not damaged
+        yield _complete(store, "clips", "scene_id", "true", ("scenes", "scene_id", "true", "cut"))
+    if store.count("clip_facts"):
+        yield _complete(store, "clip_facts", "clip_id", "true", ("clips", "clip_id", "true", ""))
     if "lineage" in tables:
         yield _lineage(store)
 
@@ -82,18 +89,18 @@ def _unit_length(store: Store, table: str) -> Check:
     return _check(f"{table}: vectors of unit length", rows, pa.chunked_array([pa.array(bad, pa.string())]))
 
 
-def _complete(store: Store, table: str) -> Check:
-    """Every camera reading has its vectors or is in quarantine."""
-    if not store.exists("sample_data"):
-        return Check(f"{table}: complete", False, 0, "the lake has no table sample_data")
-    readings = store.scan("sample_data", ["sample_data_id"], "modality = 'camera'")["sample_data_id"]
-    done = [store.scan(table, ["sample_data_id"], "part = 0")["sample_data_id"]]
-    if store.exists("quarantine"):
-        done.append(store.scan("quarantine", ["key"], "stage = 'embed'")["key"])
-    known = pa.chunked_array([chunk for column in done for chunk in column.chunks], pa.string())
-    return _check(
-        f"{table}: every frame or its quarantine", len(readings), readings.filter(pc.invert(pc.is_in(readings, known)))
-    )
+def _complete(store: Store, table: str, column: str, filter: str, source: tuple[str, str, str, str]) -> Check:
+    """Every id of the source (table, column, filter) is in the table, or in quarantine for the stage named last."""
+    parent, key, chosen, stage = source
+    name = f"{table}: has all of {parent}"
+    if not store.exists(parent):
+        return Check(name, not store.exists(table), 0, f"the lake has no table {parent}")
+    wanted = pc.unique(store.scan(parent, [key], chosen)[key])
+    known = store.scan(table, [column], filter)[column].chunks if store.exists(table) else []
+    if stage and store.exists("quarantine"):
+        known = [*known, *store.scan("quarantine", ["key"], f"stage = '{stage}'")["key"].chunks]
+    missing = wanted.filter(pc.invert(pc.is_in(wanted, pa.chunked_array(known, pa.string())))) if known else wanted
+    return _check(name, len(wanted), missing)
 
 
 def _lineage(store: Store) -> Check:
@@ -101,7 +108,9 @@ def _lineage(store: Store) -> Check:
     bad = []
     outputs = [span for spans in store.scan("lineage", ["outputs"])["outputs"].to_pylist() for span in spans]
     for span in outputs:
-        if not store.exists(span["table"]) or span["last"] > store.version(span["table"]):
+        try:
+            store.dataset(span["table"], span["last"])
+        except NotFound:
             bad.append(f"{span['table']}@{span['last']}")
     return _check("lineage: outputs are there", len(outputs), pa.chunked_array([pa.array(bad, pa.string())]))
 

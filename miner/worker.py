@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from miner.errors import MinerError
+from miner.errors import BadInput, MinerError, SchemaError
 from miner.schema import key_of
 from miner.stage import Apply, Failure, Outcome, Prepare, Stage
 from miner.store import Store, one_of
@@ -24,6 +24,7 @@ class Receipt:
     fragments: Mapping[str, Sequence[str]] = field(default_factory=dict)
     rows: Mapping[str, int] = field(default_factory=dict)
     failures: Sequence[Failure] = ()
+    reason: str = "error"
     error: str = ""  # the trace of an unexpected exception: nothing of the block counts
     fatal: MinerError | None = None  # the caller's mistake (configuration, missing weights): retrying cannot help
     seconds: float = 0.0
@@ -43,11 +44,12 @@ class BlockWorker:
         keys = tuple(block["key"].to_pylist())
         try:
             rows, failures = self._work(block)
-            self._account(keys, rows, failures)
+            self._account(block, rows, failures)
             fragments = {table: self._store.write(table, part) for table, part in rows.items()}
         except Exception as error:  # whatever it is, the driver isolates the unit that causes it
             text = "".join(traceback.format_exception(error))
-            return Receipt(keys, error=text, fatal=error if isinstance(error, MinerError) else None)
+            reason = error.reason if isinstance(error, BadInput) else "error"
+            return Receipt(keys, reason=reason, error=text, fatal=_fatal(error))
         counts = {table: len(part) for table, part in rows.items()}
         return Receipt(keys, fragments, counts, failures, seconds=time.perf_counter() - started)
 
@@ -73,12 +75,14 @@ class BlockWorker:
         outcome = self._apply(good, wanted) if len(good) else Outcome({})
         return Outcome(outcome.rows, [*failures, *outcome.failures])
 
-    def _account(self, keys: Sequence[str], rows: Mapping[str, pa.Table], failures: Sequence[Failure]) -> None:
-        """Rows in = rows out + quarantined, for every output that says what is done."""
-        failed = {failure.key for failure in failures}
+    def _account(self, block: pa.Table, rows: Mapping[str, pa.Table], failures: Sequence[Failure]) -> None:
+        """Rows in = rows out + quarantined, for every wanted output that says what is done."""
+        expected = set(block["key"].to_pylist()) - {failure.key for failure in failures}
+        wanted = wanted_outputs(self._stage, block)
         for output in self._stage.outputs:
-            if output.unit is not None and output.table in rows:
-                missing = set(keys) - failed - set(rows[output.table][output.unit].to_pylist())
+            if output.unit is not None and output.table in wanted:
+                found = set(rows[output.table][output.unit].to_pylist()) if output.table in rows else set()
+                missing = expected - found
                 if missing:
                     raise RuntimeError(f"stage {self._stage.name} lost {len(missing)} units, e.g. {min(missing)}")
 
@@ -90,6 +94,11 @@ class BlockWorker:
         [key] = key_of(self._store.schema(table))
         there = self._store.scan(table, [key], one_of("scene_id", scenes))
         return rows.filter(pc.invert(pc.is_in(rows[key], there[key])))
+
+
+def _fatal(error: Exception) -> MinerError | None:
+    """The error if it is the caller's, so that no unit is to blame and retrying cannot help."""
+    return error if isinstance(error, MinerError) and not isinstance(error, BadInput | SchemaError) else None
 
 
 def wanted_outputs(stage: Stage, block: pa.Table) -> frozenset[str]:

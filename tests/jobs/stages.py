@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from miner.clips import CutStage
+from miner.errors import BadInput
 from miner.schema import CLIPS
 from miner.stage import Apply, Failure, Outcome, Output, Stage
 from miner.store import Store
@@ -16,9 +17,9 @@ from miner.store import Store
 
 @dataclass(frozen=True)
 class OneClipStage(Stage):
-    """One clip per scene, but on `victim` it does what `fault` says: raise, die, forget or fail."""
+    """One clip per scene, but on each of the `victims` it does what `fault` says: raise, die, forget, fail, ..."""
 
-    victim: str = ""
+    victims: tuple[str, ...] = ()
     fault: str = ""
     loads: bool = False
     num_gpus: float = 0.0
@@ -42,14 +43,18 @@ class OneClipStage(Stage):
     def _clips(self, units: pa.Table, wanted: frozenset[str]) -> Outcome:
         keys = units["key"].to_pylist()
         failures = []
-        if self.victim in keys:
+        for victim in sorted(set(self.victims) & set(keys)):
             if self.fault == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.fault == "raise":
-                raise ValueError(f"cannot digest {self.victim}")
-            if self.fault == "fail":
-                failures.append(Failure(self.victim, self.victim, "bad-taste", "it is bad"))
-            keys.remove(self.victim)
+                raise ValueError("cannot digest it")
+            if self.fault == "bad-input":
+                raise BadInput("bad-taste", f"{victim} is bad")
+            if self.fault == "empty":
+                return Outcome({})
+            if self.fault in ("fail", "missing-file"):
+                failures.append(Failure(victim, victim, self.fault, "it is bad"))
+            keys.remove(victim)
         rows = [{"clip_id": key, "scene_id": key, "start_ns": 0, "end_ns": 1, "recipe": "one"} for key in keys]
         return Outcome({"clips": pa.Table.from_pylist(rows, schema=CLIPS)}, failures)
 

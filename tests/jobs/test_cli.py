@@ -24,7 +24,7 @@ import typer
 
 from jobs.cli import app, main
 from miner.store import Store
-from tests.recordings import write_drives
+from tests.recordings import write_drives, write_frames
 from tests.tables import contents
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,7 +145,7 @@ def test_the_same_again_says_that_nothing_is_to_do(miner: Miner, lake: Path, sou
     again = ["ingest", source, "--lake", lake, *LOCAL]
     done = miner(*again, "--max-bad", "0.5")
     assert done.code == 0
-    assert f"Nothing to do: {lake} is up to date." in done.out and "1 in quarantine" in done.out
+    assert f"Nothing to do: all of it is in {lake}" in done.out and "1 in quarantine" in done.out
     assert miner(*again).code == 3, "the bad frame is still there"
     document = miner(*again, "--max-bad", "0.5", "--json").document
     assert document["changed"] is False
@@ -201,7 +201,7 @@ def test_verify(miner: Miner, lake: Path, tmp_path: Path) -> None:
     lance.dataset(f"{tmp_path}/copy/embeddings/hashing.lance").delete("part = 0")
     done = miner("verify", tmp_path / "copy", "--json")
     assert (done.code, done.document["ok"]) == (1, False)
-    assert "FAIL  embeddings/hashing: every frame" in miner("verify", tmp_path / "copy").out
+    assert "FAIL  embeddings/hashing: has all of" in miner("verify", tmp_path / "copy").out
 
 
 def test_search_has_the_shape_of_the_design(miner: Miner, lake: Path) -> None:
@@ -271,7 +271,7 @@ ERRORS: list[tuple[str, int, str]] = [
     ("ingest SOURCE --lake NEW --nope", 2, "No such option: --nope"),
     ("serach LAKE x", 2, "Did you mean 'search'"),
     ("cut LAKE --clip-seconds 3", 2, "cut by window=2s, not window=3s"),
-    ("embed LAKE --encoder hashing --views whole --executor local", 2, "another schema or encoder version"),
+    ("embed LAKE --encoder hashing --views whole --executor local", 2, "has views whole+tiles, this run makes whole"),
     ("search LAKE x -k 0", 2, "k = 0: expected a whole number"),
     ("search LAKE", 2, "nothing to search for"),
     ("search LAKE x --per hour", 2, "per = 'hour': expected 'clip' or 'frame'"),
@@ -325,7 +325,7 @@ def test_settings_come_from_a_file_and_the_environment(
     monkeypatch.setenv("MINER_VIEWS", "whole")
     done = miner("ingest", source, "--lake", tmp_path / "lake", "--config", tmp_path / "job.yaml", "--json")
     assert done.code == 0, done.err
-    assert (done.document["encoders"], done.document["views"]) == (["hashing:16"], "whole")
+    assert done.document["encoders"] == ["hashing:16"]
 
 
 # -- as a process -----------------------------------------------------------------------------------------------------
@@ -360,3 +360,37 @@ def test_an_interrupt_ends_with_130_and_the_next_run_goes_on(miner: Miner, tmp_p
     assert errors.endswith("interrupted; what was finished is kept. Run the same command again to go on.\n")
     assert miner(*command[3:]).code == 0
     assert Store.open(str(tmp_path / "lake")).count("assets") == 480
+
+
+# -- what a user trips over --------------------------------------------------------------------------------------------
+
+
+def test_another_folder_of_the_same_name_is_told(miner: Miner, tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        write_frames(tmp_path / place / "images" / "front", 3, seed=ord(place))
+    options = ("--lake", tmp_path / "lake", "--encoder", "hashing", "--executor", "local")
+    miner("ingest", tmp_path / "a" / "images", *options)
+    again = miner("ingest", tmp_path / "b" / "images", *options)
+    assert "were not read again" in again.out and "--dataset NAME" in again.out
+    named = miner("ingest", tmp_path / "b" / "images", *options, "--dataset", "b", "--json")
+    assert named.document["stages"][0]["written"] == 1
+    assert "notes" in named.document["stages"][0] and not named.document["stages"][0]["notes"]
+
+
+def test_a_file_is_no_lake(miner: Miner, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    done = miner("ls", tmp_path / "file")
+    assert (done.code, "is a file" in done.err) == (2, True)
+
+
+def test_a_source_without_scenes(miner: Miner, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    options = ("--lake", tmp_path / "lake", "--executor", "local", "--encoder", "hashing")
+    done = miner("ingest", tmp_path / "empty", "--reader", "images", *options)
+    assert (done.code, "finds no scene" in done.err) == (2, True)
+
+
+def test_version(miner: Miner) -> None:
+    import miner as package
+
+    assert miner("--version").out == f"scene-miner {package.__version__}\n"

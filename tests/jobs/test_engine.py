@@ -62,52 +62,100 @@ def test_only_new_units_are_worked_on(executor: Executor, store: Store) -> None:
     assert (report.written, report.done_before) == (1, 5)
 
 
-@pytest.mark.parametrize("fault", ["fail", "raise"])
-def test_a_bad_unit_is_quarantined_alone(executor: Executor, store: Store, fault: str) -> None:
+@pytest.mark.parametrize("fault", ["fail", "raise", "bad-input"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_bad_units_are_quarantined_alone(executor: Executor, store: Store, fault: str, count: int) -> None:
     ids = write_scenes(store, 30)
-    report = executor.map(OneClipStage(ids[7], fault), store, Run("test"))
-    assert (report.units, report.written, report.quarantined) == (30, 29, 1)
-    [row] = store.scan("quarantine").to_pylist()
-    assert row["key"] == ids[7]
-    assert row["reason"] == {"fail": "bad-taste", "raise": "error"}[fault]
-    assert fault == "fail" or f"cannot digest {ids[7]}" in row["detail"]
-    assert executor.map(OneClipStage(ids[7], fault), store, Run("test")).changed is False
+    stage = OneClipStage(tuple(ids[7 : 7 + 9 * count : 9]), fault)
+    report = executor.map(stage, store, Run("test"))
+    assert (report.units, report.written, report.quarantined) == (30, 30 - count, count)
+    rows = store.scan("quarantine").to_pylist()
+    assert sorted(row["key"] for row in rows) == list(stage.victims)
+    assert {row["reason"] for row in rows} == {{"fail": "fail", "raise": "error", "bad-input": "bad-taste"}[fault]}
+    assert fault != "raise" or "cannot digest it" in rows[0]["detail"]
+    assert executor.map(stage, store, Run("test")).changed is False
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("loads", [False, True], ids=["task", "actor"])
-def test_a_unit_that_kills_its_worker_is_quarantined_alone(
-    ray_executor: RayExecutor, store: Store, loads: bool
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("loads", "victims"), [(False, 1), (True, 2)], ids=["task", "two-in-actors"])
+def test_units_that_kill_their_worker_are_quarantined_alone(
+    ray_executor: RayExecutor, store: Store, loads: bool, victims: int
 ) -> None:
-    ids = write_scenes(store, 9)
-    report = ray_executor.map(OneClipStage(ids[4], "die", loads), store, Run("test"))
-    assert (report.written, report.quarantined) == (8, 1)
-    [row] = store.scan("quarantine").to_pylist()
-    assert (row["key"], row["reason"], row["attempts"]) == (ids[4], "worker-died", MAX_ATTEMPTS)
-    assert sorted(store.scan("clips", ["scene_id"])["scene_id"].to_pylist()) == [each for each in ids if each != ids[4]]
+    ids = write_scenes(store, 12)
+    stage = OneClipStage(tuple(ids[2 : 2 + 7 * victims : 7]), "die", loads)
+    report = ray_executor.map(stage, store, Run("test"))
+    rows = store.scan("quarantine").to_pylist()
+    assert sorted(row["key"] for row in rows) == list(stage.victims)
+    assert {(row["reason"], row["attempts"]) for row in rows} == {("worker-died", MAX_ATTEMPTS)}
+    assert (report.written, report.quarantined) == (12 - victims, victims)
+    assert store.count("clips") == 12 - victims
 
 
-def test_a_stage_that_loses_a_unit_is_caught(store: Store) -> None:
+@pytest.mark.parametrize("fault", ["forget", "empty"])
+def test_a_stage_that_loses_a_unit_is_caught(store: Store, fault: str) -> None:
     ids = write_scenes(store, 6)
-    report = LocalExecutor(threads=1).map(OneClipStage(ids[2], "forget"), store, Run("test"))
+    report = LocalExecutor(threads=1).map(OneClipStage((ids[2],), fault), store, Run("test"))
     [row] = store.scan("quarantine").to_pylist()
-    assert report.written + report.quarantined == 6
+    assert report.written == 5 and report.quarantined == 1
     assert "lost 1 units" in row["detail"]
 
 
 def test_a_broken_stage_stops_instead_of_filling_the_quarantine(executor: Executor, store: Store) -> None:
-    write_scenes(store, 200)
-    with pytest.raises(MinerError, match="failed alike"):
-        executor.map(AlwaysBroken(), store, Run("test"))
+    ids = write_scenes(store, 40)
+    with pytest.raises(MinerError, match="not one of 40 units got through"):
+        executor.map(OneClipStage(tuple(ids), "raise"), store, Run("test"))
     assert store.count("quarantine") == 0
     assert store.count("clips") == 0
 
 
-class AlwaysBroken(OneClipStage):
-    """Raises for every block."""
+def test_two_bad_units_that_came_later_do_not_stop_the_stage(store: Store) -> None:
+    ids = write_scenes(store, 10)
+    late = OneClipStage(tuple(ids[8:]), "raise")
+    assert LocalExecutor().map(late, store, Run("test")).quarantined == 2
+    store.delete("quarantine", "true")
+    report = LocalExecutor().map(late, store, Run("test"))
+    assert (report.written, report.quarantined) == (0, 2)
 
-    def _clips(self, units, wanted):  # type: ignore[no-untyped-def]
-        raise RuntimeError("the disk of the model is on fire")
+
+def test_an_absent_disk_does_not_fill_the_quarantine(store: Store) -> None:
+    ids = write_scenes(store, 20)
+    with pytest.raises(MinerError, match="not one of 20 files could be read"):
+        LocalExecutor().map(OneClipStage(tuple(ids), "missing-file"), store, Run("test"))
+    assert store.count("quarantine") == 0
+    assert LocalExecutor().map(OneClipStage(tuple(ids[:19]), "missing-file"), store, Run("test")).quarantined == 19
+
+
+def test_quarantined_units_are_tried_again_when_asked(executor: Executor, store: Store) -> None:
+    ids = write_scenes(store, 6)
+    executor.map(OneClipStage((ids[3],), "fail"), store, Run("test"))
+    assert executor.map(OneClipStage(), store, Run("test")).written == 0
+    executor.retry_quarantined = True
+    try:
+        report = executor.map(OneClipStage(), store, Run("test"))
+    finally:
+        executor.retry_quarantined = False
+    assert (report.written, store.count("quarantine"), store.count("clips")) == (1, 0, 6)
+
+
+def test_an_error_of_the_store_stops_the_workers(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_scenes(store, 2000)
+    worked: list[int] = []
+
+    class Counting(OneClipStage):
+        block_size = 10
+
+        def _clips(self, units, wanted):  # type: ignore[no-untyped-def]
+            worked.append(len(units))
+            return super()._clips(units, wanted)
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Store, "commit", full)
+    with pytest.raises(OSError, match="No space left"):
+        LocalExecutor(threads=1).map(Counting(), store, Run("test"))
+    assert sum(worked) < 2000
 
 
 def test_a_gpu_nobody_has_is_told_at_once(ray_executor: RayExecutor, store: Store) -> None:

@@ -95,6 +95,26 @@ def test_a_killed_holder_holds_nothing(store: Store) -> None:
         assert (holder(store, "clips") or {})["run_id"] == "mine"
 
 
+def test_a_held_table_is_kept_while_waiting_for_another(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_BEAT_S", 0.1)
+    monkeypatch.setattr(leases, "EXPIRY_S", 1.0)
+    got: list[str] = []
+
+    def second() -> None:
+        with lease(store, ["a", "b"], "second", notify=lambda _: None) as assert_held:
+            assert_held()
+            got.append("both")
+
+    with lease(store, ["b"], "first"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(2.5)
+        with pytest.raises(Conflict, match="held by run second"), lease(store, ["a"], "third", wait=False):
+            pass
+    thread.join(30)
+    assert got == ["both"]
+
+
 def test_an_old_heartbeat_expires(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with lease(store, ["clips"], "stalled") as assert_held:
         monkeypatch.setattr(leases, "EXPIRY_S", 0.0)

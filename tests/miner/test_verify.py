@@ -69,7 +69,7 @@ def test_a_good_lake_passes(good: Lake) -> None:
     assert rows["sample_data: each key once"] == 8
     assert rows["annotations: sample_data_id is in sample_data"] == 2
     assert rows[f"{VECTORS}: vectors of unit length"] == 7 * 3
-    assert rows[f"{VECTORS}: every frame or its quarantine"] == 8
+    assert rows[f"{VECTORS}: has all of sample_data"] == 8
     assert rows["quarantine: each key once"] == 1
     assert rows["lineage: outputs are there"] >= 7
     versions = {table: good.store.version(table) for table in good.store.tables()}
@@ -129,13 +129,13 @@ def test_a_vector_of_another_length_is_found(lake: Lake, factor: float) -> None:
 def test_a_lost_vector_is_found(lake: Lake) -> None:
     victim = first(lake, VECTORS)["sample_data_id"][0].as_py()
     dataset(lake, VECTORS).delete(f"sample_data_id = '{victim}'")
-    assert failed(lake) == {f"{VECTORS}: every frame or its quarantine": f"1 not so: {victim}"}
+    assert failed(lake) == {f"{VECTORS}: has all of sample_data": f"1 not so: {victim}"}
 
 
 def test_a_lost_quarantine_record_is_found(lake: Lake) -> None:
     victim = first(lake, "quarantine")["key"][0].as_py()
     dataset(lake, "quarantine").delete("true")
-    assert failed(lake) == {f"{VECTORS}: every frame or its quarantine": f"1 not so: {victim}"}
+    assert failed(lake) == {f"{VECTORS}: has all of sample_data": f"1 not so: {victim}"}
 
 
 def test_a_lost_reading_is_found(lake: Lake) -> None:
@@ -156,7 +156,7 @@ def test_lineage_of_a_version_that_is_not_there_is_found(lake: Lake, table: str,
 
 def test_much_damage_is_summed_up(lake: Lake) -> None:
     dataset(lake, VECTORS).delete("true")
-    detail = failed(lake)[f"{VECTORS}: every frame or its quarantine"]
+    detail = failed(lake)[f"{VECTORS}: has all of sample_data"]
     assert detail.startswith("7 not so: ") and detail.endswith(", ...") and detail.count(",") == 5
 
 
