@@ -7,7 +7,7 @@ from typing import Any
 from jobs.config import JobConfig
 from jobs.run import Listener, Result, open_lake
 from miner.executor import is_stale
-from miner.lake import Lake
+from miner.index import reductions
 from miner.store import Store
 
 
@@ -17,11 +17,10 @@ class IndexConfig(JobConfig):
 
 def plan(config: IndexConfig) -> dict[str, Any]:
     """Which parts `run` would make anew."""
-    lake = Lake(Store.open(config.lake))
-    stages = [
-        {"stage": each.name, "units": 1, "pending": int(is_stale(each, lake.store))} for each in lake.reductions()
-    ]
-    return {"job": "index", "lake": lake.uri, "stages": stages}
+    store = Store.open(config.lake)
+    stale = {each.name: is_stale(each, store) for each in reductions(store)}
+    stages = [{"stage": name, "units": 1, "pending": int(pending)} for name, pending in stale.items()]
+    return {"job": "index", "lake": store.uri, "stages": stages}
 
 
 def run(config: IndexConfig, listener: Listener) -> Result:

@@ -61,3 +61,9 @@ class FlatReduction(Reduction):
             "num_vectors": store.count(self.table),
         }
         return pa.Table.from_pylist([row], schema=INDEXES)
+
+
+def reductions(store: Store) -> list[Reduction]:
+    """What `index` keeps up to date: the clip facts, and a manifest per table of vectors."""
+    vectors = [table for table in store.tables() if table.startswith("embeddings/")]
+    return [FactsReduction(), *(FlatReduction(table) for table in vectors)]

@@ -21,12 +21,11 @@ from miner.errors import NotFound, UnknownName
 from miner.executor import Executor, LocalExecutor, Report
 from miner.hits import Hits
 from miner.imported import ImportStage
-from miner.index import KEYED, FactsReduction, FlatReduction
+from miner.index import KEYED, reductions
 from miner.ingest import IngestStage
 from miner.lineage import Run
 from miner.readers import Reader, find_reader
 from miner.search import Query, search
-from miner.stage import Reduction
 from miner.store import Store, one_of
 from miner.verify import Check, verify
 
@@ -94,15 +93,10 @@ class Lake:
             self.store.ensure(table)
         reports = [
             self.executor.reduce(each, self.store, self._run("index", {"kind": each.name}))
-            for each in self.reductions()
+            for each in reductions(self.store)
         ]
         self.store.index_keys("clip_facts")  # last: its rows are new
         return reports
-
-    def reductions(self) -> list[Reduction]:
-        """What `index` keeps up to date: the clip facts, and a manifest per table of vectors."""
-        vectors = [table for table in self.store.tables() if table.startswith("embeddings/")]
-        return [FactsReduction(), *(FlatReduction(table) for table in vectors)]
 
     # -- asking ------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ PUBLIC = {
 }
 LAKE = {
     *("ingest", "cut", "embed", "embed_from", "index", "search", "describe", "show", "verify"),
-    *("uri", "store", "executor"),
+    *("uri", "store", "executor", "settings"),
 }
 
 

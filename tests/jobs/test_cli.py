@@ -352,7 +352,14 @@ def test_looking_loads_neither_torch_nor_ray(lake: Path, args: str) -> None:
 def test_an_interrupt_ends_with_130_and_the_next_run_goes_on(miner: Miner, tmp_path: Path) -> None:
     source = write_drives(tmp_path / "source", scenes=12, frames=40)
     command = [sys.executable, "-m", "jobs.cli", "ingest", str(source), "--lake", str(tmp_path / "lake"), *LOCAL]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
+    )
     assert running.stderr is not None and "ingest" in running.stderr.readline()
     os.kill(running.pid, signal.SIGINT)
     _, errors = running.communicate(timeout=120)
