@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from miner.errors import MinerError
+from jobs import text
+from miner.errors import MinerError, UsageError
 
 if TYPE_CHECKING:
     from jobs.run import Listener, Result
@@ -91,14 +92,12 @@ def ingest(
         "lake": lake,
         "reader": reader,
         "dataset": dataset,
-        "encoder": _tuple(encoder),
+        "encoder": encoder,
+        "views": views,
     }
-    given |= {"views": views, "clip_seconds": clip_seconds, **_engine(executor, no_wait, max_bad)}
-    settled = _resolve(job.IngestConfig, config, set_, given)
-    if dry_run:
-        _print(job.plan(settled), as_json, _plan_text)
-    else:
-        _finish(settled, job.run, as_json)
+    given |= {"clip_seconds": clip_seconds, "num_gpus": num_gpus}
+    given |= _engine(executor, no_wait, max_bad, retry_quarantined)
+    _go(_resolve(job.IngestConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
 
 
 @app.command(epilog="Example: **miner cut lake --clip-seconds 5**")
@@ -117,8 +116,7 @@ def cut(
     from jobs import cut as job
 
     given = {"lake": lake, "clip_seconds": clip_seconds, **_engine(executor, no_wait, None, retry_quarantined)}
-    settled = _resolve(job.CutConfig, config, set_, given)
-    _print(job.plan(settled), as_json, _plan_text) if dry_run else _finish(settled, job.run, as_json)
+    _go(_resolve(job.CutConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
 
 
 @app.command(epilog="Example: **miner embed lake --encoder openclip:ViT-B-32/laion2b_s34b_b79k**")
@@ -143,19 +141,16 @@ def embed(
     has one row per camera reading, in order of scene_id, channel, timestamp_ns, sample_data_id.
     """
     from jobs import embed as job
-    from miner.errors import UsageError
 
-    given: dict[str, Any] = {"lake": lake, **_engine(executor, no_wait, max_bad, retry_quarantined)}
-    if from_ is not None:
-        if not encoder or len(encoder) != 1:
-            raise UsageError("--from needs the name of the encoder that made the vectors", "Add: --encoder NAME")
-        settled = _resolve(job.ImportConfig, config, set_, {**given, "file": from_, "encoder": encoder[0]})
-        _print(job.plan_import(settled), as_json, _plan_text) if dry_run else _finish(settled, job.run_import, as_json)
+    given = {"lake": lake, "encoder": encoder, **_engine(executor, no_wait, max_bad, retry_quarantined)}
+    if from_ is None:
+        given |= {"views": views, "num_gpus": num_gpus}
+        _go(_resolve(job.EmbedConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
         return
-    chosen = _resolve(
-        job.EmbedConfig, config, set_, {**given, "encoder": _tuple(encoder), "views": views, "num_gpus": num_gpus}
-    )
-    _print(job.plan(chosen), as_json, _plan_text) if dry_run else _finish(chosen, job.run, as_json)
+    if views is not None or num_gpus is not None:
+        raise UsageError("--from takes vectors as they are: --views and --num-gpus have no meaning")
+    settled = _resolve(job.ImportConfig, config, set_, {**given, "file": from_})
+    _go(settled, (job.plan_import, job.run_import), dry_run, as_json)
 
 
 @app.command(epilog="Example: **miner index lake**")
@@ -171,14 +166,16 @@ def index(
     """Bring indexes and clip facts up to the tables."""
     from jobs import index as job
 
-    settled = _resolve(job.IndexConfig, config, set_, {"lake": lake, **_engine(executor, no_wait, None)})
-    _print(job.plan(settled), as_json, _plan_text) if dry_run else _finish(settled, job.run, as_json)
+    given = {"lake": lake, **_engine(executor, no_wait, None, False)}
+    _go(_resolve(job.IndexConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
 
 
 @app.command(epilog='Example: **miner search lake "a truck at night" -k 5 --where "dataset = \'nuscenes\'"**')
 def search(
     lake: LakeArg,
-    text: Annotated[list[str] | None, typer.Argument(help="What to look for; several texts are fused.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT]...", help="What to look for; several texts are fused.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="How many hits.")] = 10,
     per: Annotated[str, typer.Option(help="One hit per clip, or per frame.")] = "clip",
     where: Annotated[
@@ -194,8 +191,8 @@ def search(
     """Find scenes by text, picture or example."""
     from miner.lake import open
 
-    more = {"not_texts": not_ or (), "images": image or (), "like": like or (), "encoder": encoder}
-    hits = open(lake).search(text or (), k, where=where, per=per, **more)
+    asked: dict[str, Any] = {"not_texts": not_ or (), "images": image or (), "like": like or (), "encoder": encoder}
+    hits = open(lake).search(texts or (), k, where=where, per=per, **asked)
     if html is not None:
         hits.to_html(html)
     _print(hits.to_dict(), as_json, lambda _: repr(hits))
@@ -204,11 +201,10 @@ def search(
 @app.command(name="ls", epilog="Example: **miner ls lake --json**")
 def list_(lake: LakeArg, as_json: AsJson = False) -> None:
     """What is in a lake: scenes, sensors, clips, encoders, quarantine."""
-    from jobs.text import lake_text
     from miner.describe import describe
     from miner.store import Store
 
-    _print(describe(Store.open(lake)), as_json, lake_text)
+    _print(describe(Store.open(lake)), as_json, text.lake_text)
 
 
 @app.command(epilog="Example: **miner show lake scene-0061**")
@@ -218,23 +214,21 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """All that is known of one scene, clip or reading."""
-    from jobs.text import item_text
     from miner.describe import show as look
     from miner.store import Store
 
-    _print(look(Store.open(lake), name), as_json, item_text)
+    _print(look(Store.open(lake), name), as_json, text.item_text)
 
 
 @app.command(epilog="Example: **miner verify lake**")
 def verify(lake: LakeArg, as_json: AsJson = False) -> None:
     """Check that a lake holds what it says; ends with 1 if it does not."""
-    from jobs.text import checks_text
     from miner.store import Store
     from miner.verify import verify as check
 
     store = Store.open(lake)
     checks = [vars(each) for each in check(store)]
-    _print({"lake": store.uri, "ok": all(each["ok"] for each in checks), "checks": checks}, as_json, checks_text)
+    _print({"lake": store.uri, "ok": all(each["ok"] for each in checks), "checks": checks}, as_json, text.checks_text)
     if not all(each["ok"] for each in checks):
         raise typer.Exit(1)
 
@@ -281,13 +275,9 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _engine(executor: str | None, no_wait: bool, max_bad: float | None, retry: bool = False) -> dict[str, Any]:
+def _engine(executor: str | None, no_wait: bool, max_bad: float | None, retry: bool) -> dict[str, Any]:
     flags = {"wait": False if no_wait else None, "retry_quarantined": retry or None}
     return {"executor": executor, "max_bad": max_bad, **flags}
-
-
-def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
-    return tuple(values) if values else None
 
 
 def _resolve(model: Any, file: Path | None, settings: list[str] | None, given: dict[str, Any]) -> Any:
@@ -302,25 +292,26 @@ def _listener(title: str) -> AbstractContextManager[Listener]:
     return listening(title)
 
 
-def _finish(config: Any, run: Callable[[Any, Listener], Result], as_json: bool) -> None:
-    """Run a job, print its result, end with its exit code."""
-    from jobs.text import result_text
-
+def _go(
+    config: Any,
+    verb: tuple[Callable[[Any], dict[str, Any]], Callable[[Any, Listener], Result]],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Plan or run a job (`verb` is both functions), print what came of it, end with its exit code."""
+    plan, run = verb
+    if dry_run:
+        _print(plan(config), as_json, text.plan_text)
+        return
     with _listener(run.__module__.rpartition(".")[2]) as listener:
         result = run(config, listener)
-    _print(result.to_dict(), as_json, result_text)
+    _print(result.to_dict(), as_json, text.result_text)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
 
-def _plan_text(document: dict[str, Any]) -> str:
-    from jobs.text import plan_text
-
-    return plan_text(document)
-
-
-def _print(document: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any]], str]) -> None:
-    sys.stdout.write((json.dumps(document, indent=1, default=str) if as_json else text(document)) + "\n")
+def _print(document: dict[str, Any], as_json: bool, shown: Callable[[dict[str, Any]], str]) -> None:
+    sys.stdout.write((json.dumps(document, indent=1, default=str) if as_json else shown(document)) + "\n")
 
 
 if __name__ == "__main__":

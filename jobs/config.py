@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from miner.errors import NotFound, UnknownName, UsageError
 
 RESERVED = {"MINER_FAILPOINT", "MINER_TEST_DATA", "MINER_TEST_WEIGHTS", "MINER_ALLOW_DOWNLOADS"}
+_LIKELY = 0.8  # a variable this like one of ours is a slip; any other MINER_* is somebody else's
 Config = TypeVar("Config", bound=BaseModel)
 
 
@@ -41,11 +43,14 @@ def resolve(
 
     Raises UsageError naming file, key and the nearest known key.
     """
+    from jobs.ingest import IngestConfig  # the keys of all verbs: one file and one environment serve them all
+
+    elsewhere = {*IngestConfig.model_fields} - {*model.model_fields}
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for source, part in (
-        (str(file), _from_file(file) if file else {}),
-        ("environment", _from_environment(model, environment)),
+        (str(file), {key: value for key, value in _from_file(file).items() if key not in elsewhere} if file else {}),
+        ("environment", _from_environment(model, environment, elsewhere)),
         ("--set", dict(_setting(text) for text in settings)),
         ("command line", {key: value for key, value in given.items() if value is not None}),
     ):
@@ -61,6 +66,9 @@ def resolve(
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         verb = model.__module__.rpartition(".")[2]
+        if first["type"] == "missing":
+            described = model.model_fields[key].description
+            raise UsageError(f"{key} is not given: {described}", f"See: miner {verb} --help") from error
         where = origin.get(str(first["loc"][0]), "") if first["loc"] else ""
         message = f"{where}{key} = {first.get('input')!r}: {first['msg']}"
         raise UsageError(message, f"See: miner {verb} --help") from error
@@ -75,11 +83,14 @@ def _from_file(file: Path) -> dict[str, Any]:
     return values
 
 
-def _from_environment(model: type[BaseModel], environment: Mapping[str, str]) -> dict[str, Any]:
+def _from_environment(model: type[BaseModel], environment: Mapping[str, str], elsewhere: set[str]) -> dict[str, Any]:
     names = {f"MINER_{key.upper()}": key for key in model.model_fields}
-    return {
-        names[name]: _yaml(text, name) for name, text in environment.items() if name in names and name not in RESERVED
-    }
+    known = [*names, *RESERVED, *(f"MINER_{key.upper()}" for key in elsewhere)]
+    for name in environment:
+        if name.startswith("MINER_") and name not in known and difflib.get_close_matches(name, known, 1, _LIKELY):
+            error = UnknownName.of("variable", name, known)
+            raise UsageError(f"environment: {error.message}", error.hint)
+    return {names[name]: _yaml(text, name) for name, text in environment.items() if name in names}
 
 
 def _setting(text: str) -> tuple[str, Any]:

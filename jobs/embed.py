@@ -18,6 +18,10 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _alone(value: Any) -> Any:
+    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+
+
 class EmbedConfig(JobConfig):
     """Which encoders see which part of each frame."""
 
@@ -34,7 +38,7 @@ class ImportConfig(JobConfig):
     """Vectors from a file."""
 
     file: Path = Field(description="parquet (sample_data_id or uri, vector) or npy (one row per camera reading)")
-    encoder: str = Field(description="name of the encoder that made the vectors")
+    encoder: Annotated[str, BeforeValidator(_alone)] = Field(description="name of the encoder that made the vectors")
 
 
 def run(config: EmbedConfig, listener: Listener) -> Result:

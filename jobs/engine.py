@@ -11,7 +11,8 @@ import os
 import pickle
 import time
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,7 +122,7 @@ class RayExecutor(Executor):
             environment = {"env_vars": _THREADS}
             quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own advice, for Ray's developers
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _silent_stderr():
                 warnings.filterwarnings("ignore", "lance is not fork-safe")  # Ray forks only to start other programs
                 ray.init(address=self.address, runtime_env=environment, **quiet, **own)
             self.notify(f"Ray is up after {time.perf_counter() - started:.1f} s: {_shown(ray.cluster_resources())}")
@@ -131,6 +132,19 @@ class RayExecutor(Executor):
         context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         return ray
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Without what C++ code writes to stderr: Ray's start says there that it was told to say nothing."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _cause(error: Exception) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 Document = dict[str, Any]
@@ -46,7 +45,7 @@ def lake_text(document: Document) -> str:
         f"  {document['scenes']:,} scenes, {document['hours']:.2f} h, {document['clips']:,} clips, "
         f"{document['annotations']:,} annotations",
     ]
-    for title in ("datasets", "channels", "quarantine"):
+    for title in ("datasets", "channels", "categories", "quarantine"):
         if document[title]:
             lines.append(f"  {title}: " + ", ".join(f"{name} {count:,}" for name, count in document[title].items()))
     for each in document["encoders"]:
@@ -59,12 +58,14 @@ def lake_text(document: Document) -> str:
 
 def item_text(document: Document) -> str:
     """One scene, clip or reading."""
+    from miner.hits import shown_time
+
     lines = [document["kind"]]
     for key, value in document.items():
         if key == "kind" or value in (None, [], {}):
             continue
         if key.endswith("_ns") and isinstance(value, int):
-            value = f"{value}  ({_time(value)})"
+            value = f"{value}  ({shown_time(value)})"
         if isinstance(value, list) and value and isinstance(value[0], dict):
             lines.append(f"  {key}: {len(value):,}")
             lines += [f"    {json.dumps(each, default=str)}" for each in value[:12]]
@@ -82,7 +83,3 @@ def checks_text(document: Document) -> str:
         lines.append(f"{'ok  ' if each['ok'] else 'FAIL'}  {each['name']} ({each['rows']:,} rows){detail}")
     failed = sum(not each["ok"] for each in document["checks"])
     return "\n".join([*lines, "All good." if not failed else f"{failed} of {len(lines)} checks failed."])
-
-
-def _time(ns: int) -> str:
-    return datetime.fromtimestamp(ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f UTC")

@@ -67,7 +67,6 @@ class CutStage(Stage):
 
     recipe: Recipe = Recipe()
     name = "cut"
-    unit = "scene_id"
     outputs = (Output("clips", CLIPS, "scene_id"),)
 
     @property

@@ -50,7 +50,7 @@ def choose_table(store: Store, encoder: str | None) -> str:
 
     Raises NotFound with the command that would make it; UsageError where there are several to choose from.
     """
-    names = {table: _encoder_of(store, table) for table in store.tables() if table.startswith("embeddings/")}
+    names = {table: _encoder_of(store, table) for table in store.vector_tables()}
     known = ", ".join(sorted(names.values())) or "none"
     if encoder is None:
         if len(names) > 1:

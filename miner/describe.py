@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 from miner.errors import NotFound
 from miner.store import Store, one_of
 
+_KINDS = {"clips": "clip", "sample_data": "reading", "scenes": "scene"}
+
 
 def describe(store: Store) -> dict[str, Any]:
     """Tables with rows and versions, scenes, hours, readings by channel, clips, encoders, quarantine by reason."""
@@ -24,8 +26,9 @@ def describe(store: Store) -> dict[str, Any]:
         "readings": store.count("sample_data"),
         "channels": _counts(store.scan("sample_data", ["channel"]), "channel") if "sample_data" in tables else {},
         "annotations": store.count("annotations"),
+        "categories": _counts(store.scan("annotations", ["category"]), "category") if "annotations" in tables else {},
         "clips": store.count("clips"),
-        "encoders": [_encoder(store, table) for table in tables if table.startswith("embeddings/")],
+        "encoders": [_encoder(store, table) for table in store.vector_tables()],
         "quarantine": _counts(store.scan("quarantine", ["reason"]), "reason") if "quarantine" in tables else {},
         "tables": {table: {"rows": store.count(table), "version": store.version(table)} for table in tables},
     }
@@ -41,7 +44,7 @@ def show(store: Store, name: str) -> dict[str, Any]:
         for column in columns if store.exists(table) else ():
             found = store.scan(table, filter=one_of(column, [name])).to_pylist()
             if found:
-                return {"kind": table.removesuffix("s"), **found[0], **_around(store, table, found[0])}
+                return {"kind": _KINDS[table], **found[0], **_around(store, table, found[0])}
     raise NotFound(
         f"{store.uri} has no scene, clip or reading {name!r}", "Ids come from: miner search LAKE TEXT --json"
     )

@@ -40,7 +40,6 @@ class EmbedStage(Stage):
     views: str = DEFAULT_VIEWS
     num_gpus: float = 0.0
     name = "embed"
-    unit = "sample_data_id"
     batch_size = 32
     block_size = 128
     loads = True

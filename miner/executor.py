@@ -123,17 +123,16 @@ class Executor(ABC):
         table = reduction.output.table
         store.ensure(table, reduction.output.schema)
         rows: dict[str, int] = {}
-        inputs = _inputs(store, reduction)
-        if is_stale(reduction, store):
+        if is_stale(reduction, store) or unrecorded(store, table):
             with lease(store, [table], run.run_id, self.wait, self.notify):
                 recover(store, table)
-                before = store.version(table)
-                self.run_reduction(
-                    reduction, store, run.stamp(stage=reduction.name, owned=reduction.owned, source=repr(inputs))
-                )
-                rows = {table: store.count(table, reduction.owned)}
-                cost = {"seconds": round(time.perf_counter() - started, 3)}
-                record(store, run, inputs, [Span(table, before + 1, store.version(table))], cost)
+                if is_stale(reduction, store):  # another run may have made the rows while this one waited
+                    inputs, before = _inputs(store, reduction), store.version(table)
+                    stamp = run.stamp(stage=reduction.name, owned=reduction.owned, source=repr(inputs))
+                    self.run_reduction(reduction, store, stamp)
+                    rows = {table: store.count(table, reduction.owned)}
+                    cost = {"seconds": round(time.perf_counter() - started, 3)}
+                    record(store, run, inputs, [Span(table, before + 1, store.version(table))], cost)
         seconds = time.perf_counter() - started
         return Report(reduction.name, 0, 0, 0, 0, rows, {table: store.version(table)}, seconds)
 

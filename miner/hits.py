@@ -142,7 +142,7 @@ class Hits(Sequence[Hit]):
         asked += [f"not {text}" for text in self.query.get("not_texts", ())]
         where = f" where {self.query['where']}" if self.query.get("where") else ""
         found = f"{len(self.hits)} {self.query.get('per', 'hit')}{'' if len(self.hits) == 1 else 's'}"
-        return _plain(f"{found} for {', '.join(asked)}{where} ({self.encoder}, version {self.table_version})")
+        return _plain(f"{found} for {', '.join(asked)}{where} ({self.encoder}, table version {self.table_version})")
 
 
 # -- as text -----------------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ class Hits(Sequence[Hit]):
 def _text_table(hits: Sequence[Hit]) -> str:
     head = ("", "score", "channel", "time", "scene", "clip", "file")
     rows = [
-        (str(hit.rank), f"{hit.score:.3f}", hit.channel, _time(hit.timestamp_ns), hit.scene, (hit.clip_id or "-")[:8],
+        (str(hit.rank), f"{hit.score:.3f}", hit.channel, shown_time(hit.timestamp_ns), hit.scene, hit.clip_id or "-",
          PurePath(hit.uri or "-").name)
         for hit in hits
     ]  # fmt: skip
@@ -162,7 +162,7 @@ def _text_table(hits: Sequence[Hit]) -> str:
     )
 
 
-def _time(time_ns: int) -> str:
+def shown_time(time_ns: int) -> str:
     """UTC for an absolute time, else seconds since the recording's own zero."""
     if time_ns < _YEAR_2000_NS:
         return f"{time_ns / 1e9:.3f} s"
@@ -222,11 +222,13 @@ def _grid(hits: Sequence[Hit], headline: str) -> str:
 
 def _figure(hit: Hit) -> str:
     picture = _picture(hit)
-    scene, channel, time = (html.escape(_plain(text)) for text in (hit.scene, hit.channel, _time(hit.timestamp_ns)))
+    scene, channel, time = (
+        html.escape(_plain(text)) for text in (hit.scene, hit.channel, shown_time(hit.timestamp_ns))
+    )
     where = html.escape(_plain(hit.uri or hit.sample_data_id))
     return (
         f'<figure id="hit-{hit.rank}" title="{where}">{picture}<figcaption><b>{hit.rank}. {hit.score:.3f}</b> {channel}'
-        f"<div>{time}</div><div>{scene}</div></figcaption></figure>"
+        f"<div>{time}</div><div>{scene}</div><div>{html.escape(hit.clip_id or '')}</div></figcaption></figure>"
     )
 
 

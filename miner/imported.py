@@ -34,7 +34,6 @@ class ImportStage(Stage):
 
     file: Path
     encoder: str
-    unit = "sample_data_id"
     loads = True
 
     @property
@@ -55,12 +54,21 @@ class ImportStage(Stage):
         return ("sample_data",)
 
     def counts(self, store: Store) -> pa.Table:
+        self._check_table(store)
         rows = self.units(store, "true", pa.array([], pa.string()))
         if not len(rows):
             raise UsageError(
                 f"{self.file}: none of its {len(self._vectors):,} vectors is of a camera reading of the lake"
             )
         return rows.group_by("scene_id").aggregate([([], "count_all")]).rename_columns(["scene_id", "units"])
+
+    def _check_table(self, store: Store) -> None:
+        """Raise UsageError if the table of that name holds other vectors than these."""
+        table = table_of(self.encoder)
+        if store.exists(table) and store.schema(table).metadata != self.outputs[0].schema.metadata:
+            held = {key.decode(): value.decode() for key, value in store.schema(table).metadata.items()}
+            described = f"{held['encoder']} (version {held['version']}, {held['dim']}-d)"
+            raise UsageError(f"{table!r} of {store.uri} holds vectors of {described}", "Give another --encoder NAME.")
 
     def units(self, store: Store, scene_filter: str, scene_ids: pa.Array) -> pa.Table:
         by_order = self._names is None
@@ -78,15 +86,14 @@ class ImportStage(Stage):
             rows = rows.append_column("row", pc.index_in(rows[column], names)).filter(pc.is_in(rows[column], names))
         return rows.append_column("key", rows["sample_data_id"])
 
-    def notes(self, store: Store) -> list[str]:
-        """How many rows of the file are of no camera reading, if any."""
-        known = len(self.units(store, "true", pa.array([], pa.string())))
-        strangers = len(self._vectors) - known
-        return (
-            [f"{strangers:,} of {len(self._vectors):,} vectors are of no camera reading of the lake"]
-            if strangers
-            else []
-        )
+    def notes(self, store: Store, done_before: int) -> list[str]:
+        """What to tell about rows that were not written: of no reading, or of readings that have vectors already."""
+        total = len(self._vectors)
+        strangers = total - len(self.units(store, "true", pa.array([], pa.string())))
+        notes = [f"{strangers:,} of {total:,} vectors are of no camera reading of the lake"] if strangers else []
+        if done_before:
+            notes.append(f"{done_before:,} readings have vectors of {self.encoder!r} already; these were not compared")
+        return notes
 
     def apply(self, store: Store) -> Apply:
         return self._take

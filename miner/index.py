@@ -65,5 +65,4 @@ class FlatReduction(Reduction):
 
 def reductions(store: Store) -> list[Reduction]:
     """What `index` keeps up to date: the clip facts, and a manifest per table of vectors."""
-    vectors = [table for table in store.tables() if table.startswith("embeddings/")]
-    return [FactsReduction(), *(FlatReduction(table) for table in vectors)]
+    return [FactsReduction(), *(FlatReduction(table) for table in store.vector_tables())]

@@ -22,7 +22,6 @@ class IngestStage(Stage):
 
     reader: Reader
     name = "ingest"
-    unit = "scene_id"
     outputs = (*_CHILDREN, Output("scenes", SCENES, "scene_id"))
     batch_size = 16
 

@@ -29,6 +29,8 @@ from miner.search import Query, search
 from miner.store import Store, one_of
 from miner.verify import Check, verify
 
+Texts = str | Path | Sequence[str | Path]
+
 
 @dataclass
 class Lake:
@@ -50,15 +52,16 @@ class Lake:
 
     # -- filling -----------------------------------------------------------------------------------------------------
 
-    def ingest(self, source: Reader | str | Path) -> Report:
+    def ingest(self, source: Reader | str | Path, reader: str | None = None, dataset: str | None = None) -> Report:
         """Take in the metadata of a source: scenes, readings, annotations. No recording is opened.
 
-        `source` is a folder whose format is detected, or a reader made by `open_source`.
+        `source` is a folder, whose format is detected where `reader` does not name it, or a reader; `dataset` is the
+        name its scenes get in the lake.
         """
-        reader = open_source(str(source)) if isinstance(source, str | Path) else source
-        config = {"source": reader.source, "reader": reader.name, "dataset": reader.dataset}
-        report = self.executor.map(IngestStage(reader), self.store, self._run("ingest", config))
-        return replace(report, notes=_notes(self.store, reader)) if report.done_before else report
+        opened = open_source(str(source), reader, dataset) if isinstance(source, str | Path) else source
+        config = {"source": opened.source, "reader": opened.name, "dataset": opened.dataset}
+        report = self.executor.map(IngestStage(opened), self.store, self._run("ingest", config))
+        return replace(report, notes=_notes(self.store, opened)) if report.done_before else report
 
     def cut(self, window_s: float | None = None) -> Report:
         """Cut scenes into clips of `window_s` seconds (10 unless the lake has clips of another length)."""
@@ -81,12 +84,12 @@ class Lake:
         """Write vectors the user already has: see `miner.imported.ImportStage` for the files it takes."""
         stage = ImportStage(Path(file), encoder)
         run = self._run("embed", {"file": str(file), "encoder": encoder})
-        return replace(self.executor.map(stage, self.store, run), notes=stage.notes(self.store))
+        report = self.executor.map(stage, self.store, run)
+        return replace(report, notes=stage.notes(self.store, report.done_before))
 
     def index(self) -> list[Report]:
         """Bring key indexes, clip facts and index manifests up to the tables."""
-        vectors = [table for table in self.store.tables() if table.startswith("embeddings/")]
-        for table in (*KEYED, *vectors):
+        for table in (*KEYED, *self.store.vector_tables()):
             if self.store.exists(table):
                 self.store.index_keys(table)
         for table in ("scenes", "sample_data", "annotations", "clips"):
@@ -102,23 +105,25 @@ class Lake:
 
     def search(
         self,
-        text: str | Sequence[str] = (),
+        text: Texts = (),
         k: int = 10,
         *,
         where: str | None = None,
         per: str = "clip",
-        **more: Any,
+        not_texts: Texts = (),
+        images: Texts = (),
+        like: Texts = (),
+        encoder: str | None = None,
     ) -> Hits:
         """The k best clips (or frames, with `per="frame"`) for a text, among those that match `where`.
 
-        More: `not_texts`, `images` (paths), `like` (ids of readings or clips), `encoder`. Vectors stay in memory for
-        the next search. Raises UsageError and NotFound as `miner.search`.
+        `images` are paths, `like` ids of readings or clips; several of each are fused. Vectors and encoder stay in
+        memory for the next search. Raises UsageError and NotFound as `miner.search`.
         """
-        texts = (text,) if isinstance(text, str) else tuple(text)
-        lists: dict[str, Any] = {
-            name: (value,) if isinstance(value, str) and name != "encoder" else value for name, value in more.items()
-        }
-        query = Query(texts, k=k, where=where, per=per, **lists)
+        lists = {"texts": text, "not_texts": not_texts, "images": images, "like": like}
+        query = Query(
+            **{name: _tuple(values) for name, values in lists.items()}, k=k, where=where, per=per, encoder=encoder
+        )
         corpus = self._corpus(query.encoder)
         return search(self.store, query, self._encoder(corpus.index.encoder) if query.needs_encoder else None, corpus)
 
@@ -201,3 +206,7 @@ def _notes(store: Store, reader: Reader) -> list[str]:
         return []
     known = f"Scenes of these names are in dataset {reader.dataset!r} already, from {found['uri'][0].as_py()}"
     return [f"{known}: they were not read again. For other recordings give another name: --dataset NAME."]
+
+
+def _tuple(values: Texts) -> tuple[str, ...]:
+    return (str(values),) if isinstance(values, str | Path) else tuple(str(value) for value in values)

@@ -28,7 +28,11 @@ _KEPT_VERSIONS = 20
 
 @contextmanager
 def lease(
-    store: Store, tables: Sequence[str], run_id: str, wait: bool = True, notify: Callable[[str], None] = print
+    store: Store,
+    tables: Sequence[str],
+    run_id: str,
+    wait: bool = True,
+    notify: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Callable[[], None]]:
     """Hold `tables` while the block runs. Gives a function that raises Conflict if a lease was lost meanwhile.
 

@@ -58,14 +58,13 @@ class Stage(ABC):
     """Picklable description of a step. `prepare` and `apply` are called once per worker; what they return does the
     work.
 
-    Attributes: `name`; `unit`, the column name of a unit's key ("scene_id" or "sample_data_id"); `outputs`, children
+    Attributes: `name`; `outputs`, children
     first and the parent last (its row means done); `batch_size`, units per call, which bounds memory; `block_size`,
     units per task and data file at most, 10 to 30 s of work; `loads`, whether
     making `apply` loads something costly such as weights; `num_gpus` per `apply` worker.
     """
 
     name: str
-    unit: str
     outputs: tuple[Output, ...]
     batch_size: int = 64
     block_size: int = 1000

@@ -77,7 +77,9 @@ class Store:
 
     def tables(self) -> list[str]:
         """Names of the tables that exist, sorted: `scenes`, ..., `embeddings/lite`."""
-        filesystem, root = pyarrow.fs.FileSystem.from_uri(self.uri) if "://" in self.uri else (_local(), self.uri)
+        filesystem, root = (
+            pyarrow.fs.FileSystem.from_uri(self.uri) if "://" in self.uri else (pyarrow.fs.LocalFileSystem(), self.uri)
+        )
         names = []
         for folder, prefix in ((root, ""), (f"{root}/embeddings", "embeddings/")):
             entries = filesystem.get_file_info(pyarrow.fs.FileSelector(folder, allow_not_found=True))
@@ -85,6 +87,10 @@ class Store:
                 prefix + entry.base_name.removesuffix(".lance") for entry in entries if entry.extension == "lance"
             ]
         return sorted(name for name in names if self.exists(name))
+
+    def vector_tables(self) -> list[str]:
+        """The tables of vectors, `embeddings/<encoder slug>`, sorted."""
+        return [table for table in self.tables() if table.startswith("embeddings/")]
 
     def exists(self, table: str) -> bool:
         """Whether the table is there."""
@@ -278,10 +284,6 @@ def _absolute(uri: str) -> str:
     if "://" in uri:
         return uri.removeprefix("file://").rstrip("/")
     return str(Path(uri).expanduser().resolve())
-
-
-def _local() -> pyarrow.fs.LocalFileSystem:
-    return pyarrow.fs.LocalFileSystem()
 
 
 def _options(storage_options: Mapping[str, str] | None) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def verify(store: Store) -> list[Check]:
 
 def _checks(store: Store) -> Iterator[Check]:
     tables = store.tables()
-    vectors = [table for table in tables if table.startswith("embeddings/")]
+    vectors = store.vector_tables()
     for table in tables:
         if table in TABLES or table in vectors:
             yield _unique(store, table)

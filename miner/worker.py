@@ -43,8 +43,9 @@ class BlockWorker:
         started = time.perf_counter()
         keys = tuple(block["key"].to_pylist())
         try:
-            rows, failures = self._work(block)
-            self._account(block, rows, failures)
+            wanted = _wanted(self._stage, block)
+            rows, failures = self._work(block, wanted)
+            self._account(block, wanted, rows, failures)
             fragments = {table: self._store.write(table, part) for table, part in rows.items()}
         except Exception as error:  # whatever it is, the driver isolates the unit that causes it
             text = "".join(traceback.format_exception(error))
@@ -53,8 +54,7 @@ class BlockWorker:
         counts = {table: len(part) for table, part in rows.items()}
         return Receipt(keys, fragments, counts, failures, seconds=time.perf_counter() - started)
 
-    def _work(self, block: pa.Table) -> tuple[dict[str, pa.Table], list[Failure]]:
-        wanted = wanted_outputs(self._stage, block)
+    def _work(self, block: pa.Table, wanted: frozenset[str]) -> tuple[dict[str, pa.Table], list[Failure]]:
         parts: dict[str, list[pa.Table]] = {table: [] for table in wanted}
         failures: list[Failure] = []
         for start in range(0, len(block), self._stage.batch_size):
@@ -75,10 +75,11 @@ class BlockWorker:
         outcome = self._apply(good, wanted) if len(good) else Outcome({})
         return Outcome(outcome.rows, [*failures, *outcome.failures])
 
-    def _account(self, block: pa.Table, rows: Mapping[str, pa.Table], failures: Sequence[Failure]) -> None:
+    def _account(
+        self, block: pa.Table, wanted: frozenset[str], rows: Mapping[str, pa.Table], failures: Sequence[Failure]
+    ) -> None:
         """Rows in = rows out + quarantined, for every wanted output that says what is done."""
         expected = set(block["key"].to_pylist()) - {failure.key for failure in failures}
-        wanted = wanted_outputs(self._stage, block)
         for output in self._stage.outputs:
             if output.unit is not None and output.table in wanted:
                 found = set(rows[output.table][output.unit].to_pylist()) if output.table in rows else set()
@@ -101,7 +102,7 @@ def _fatal(error: Exception) -> MinerError | None:
     return error if isinstance(error, MinerError) and not isinstance(error, BadInput | SchemaError) else None
 
 
-def wanted_outputs(stage: Stage, block: pa.Table) -> frozenset[str]:
+def _wanted(stage: Stage, block: pa.Table) -> frozenset[str]:
     """The output tables that the units of a block lack."""
     lacks = block["lacks"][0].as_py()
     return frozenset(output.table for bit, output in enumerate(stage.outputs) if lacks >> bit & 1)

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 _UNUSED = {"poly2d", "rle", "QA", "graph"}  # most of the bytes of a label file, and no column of ours
-_SPLIT = re.compile(r"train|val|test")
+_SPLIT = re.compile(r"(?<![a-z])(?:train|val|test)(?![a-z])")  # not the test in "latest"
 _CLASS_FILES = ("classes.txt", "obj.names", "data.yaml", "dataset.yaml")
 _FRAME_FIELDS = {"labels", "attributes", "videoName"}
 _HEADER_BYTES = 1 << 18

@@ -5,6 +5,7 @@ Most tests call `main` in this process, with its arguments, exit code and stream
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -171,7 +172,7 @@ def test_vectors_from_a_file(miner: Miner, lake: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", np.random.default_rng(0).normal(size=(8, 5)))
     importing = ["embed", tmp_path / "copy", "--from", tmp_path / "v.npy", "--executor", "local", "--json"]
     done = miner(*importing)
-    assert done.code == 2 and "--from needs the name of the encoder" in done.err
+    assert done.code == 2 and "encoder is not given: name of the encoder that made the vectors" in done.err
     dry = miner(*importing, "--encoder", "mine", "--dry-run").document
     assert dry["stages"] == [{"stage": "import mine", "units": 8, "pending": 8}]
     assert not Store.open(str(tmp_path / "copy")).exists("embeddings/mine")
@@ -401,3 +402,29 @@ def test_version(miner: Miner) -> None:
     import miner as package
 
     assert miner("--version").out == f"scene-miner {package.__version__}\n"
+
+
+def test_every_option_of_a_verb_reaches_its_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each option of ingest, cut, embed and index changes the config the job gets."""
+    import jobs.config
+
+    seen: list[dict[str, Any]] = []
+
+    def record(model: Any, file: Any, settings: Any, given: dict[str, Any]) -> Any:
+        seen.append({key: value for key, value in given.items() if value is not None})
+        raise typer.Exit
+
+    monkeypatch.setattr(jobs.config, "resolve", record)
+    skipped = {"as_json", "dry_run", "config", "set_", "from_"}
+    for verb in ("ingest", "cut", "embed", "index"):
+        command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+        needed = ["x" for each in command.params if each.param_type_name == "argument"]
+        needed += ["--lake", "y"] if verb == "ingest" else []
+        for option in (each for each in command.params if each.param_type_name == "option"):
+            if option.name in skipped or option.name == "lake":
+                continue
+            seen.clear()
+            for extra in ([], [option.opts[0], *([] if option.is_flag else ["0.5"])]):
+                with contextlib.suppress(typer.Exit):
+                    app([verb, *needed, *extra], standalone_mode=False)
+            assert seen[0] != seen[1], f"{verb} {option.opts[0]} changes nothing"

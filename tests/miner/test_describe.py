@@ -88,7 +88,7 @@ def test_a_clip(lake: Lake) -> None:
 def test_a_reading(lake: Lake) -> None:
     [note] = rows(lake, "annotations")
     found = lake.show(note["sample_data_id"])
-    assert (found["kind"], found["modality"], Path(found["uri"]).name) == ("sample_data", "camera", "frame_000001.jpg")
+    assert (found["kind"], found["modality"], Path(found["uri"]).name) == ("reading", "camera", "frame_000001.jpg")
     assert [each["category"] for each in found["annotations"]] == ["weather"]
     assert found["asset"][0]["width"] == 96
     [bad] = rows(lake, "quarantine")

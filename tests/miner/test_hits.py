@@ -107,7 +107,7 @@ def test_terminal_table() -> None:
         hits_of(hit(1, "/data/a b.png"), hit(12, "s3://bucket/very/far/" + "x" * 80, timestamp_ns=2_500_000_000))
     )
     lines = text.splitlines()
-    assert lines[0] == "2 clips for night (hashing, version 3)" and len(lines) == 4
+    assert lines[0] == "2 clips for night (hashing, table version 3)" and len(lines) == 4
     assert lines[1].split() == ["score", "channel", "time", "scene", "clip", "file"]
     assert "0.490" in lines[2] and "2018-07-24 03:28:47.612" in lines[2] and "a b.png" in lines[2]
     assert "2.500 s" in lines[3] and lines[3].endswith("…") and len(lines[3]) < 150

@@ -13,6 +13,7 @@ import pytest
 import miner
 from miner.clips import CutStage
 from miner.executor import LocalExecutor
+from miner.index import reductions
 from miner.lake import Lake, create
 from miner.lineage import Run, Span, record, recover, unrecorded
 from miner.schema import CLIPS
@@ -147,3 +148,16 @@ class Dying(LocalExecutor):
     def run_blocks(self, stage, store, blocks):  # type: ignore[no-untyped-def]
         yield from super().run_blocks(stage, store, [blocks[0].slice(0, 1)])
         raise RuntimeError("power cut")
+
+
+def test_an_index_run_that_died_gets_its_event(lake: Lake) -> None:
+    """Killed between its commit and its event: the rows are no longer stale, the event is written all the same."""
+    lake.index()
+    store = lake.store
+    [reduction] = [each for each in reductions(store) if each.name == "facts"]
+    versions = [Span(name, store.version(name), store.version(name)) for name in reduction.reads]
+    died = Run("index", run_id="died")
+    store.replace("clip_facts", reduction.compute(store), "true", died.stamp(owned="true", source=repr(versions)))
+    lake.index()
+    [event] = [row for row in store.scan("lineage").to_pylist() if row["run_id"] == "died"]
+    assert (event["status"], event["outputs"][0]["table"]) == ("interrupted", "clip_facts")

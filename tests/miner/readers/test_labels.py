@@ -14,7 +14,7 @@ from PIL import Image
 
 from miner.errors import BadInput
 from miner.readers.images import ImagesReader
-from miner.readers.labels import parse_drivelm, parse_scalabel, parse_yolo, yolo_rows
+from miner.readers.labels import _SPLIT, parse_drivelm, parse_scalabel, parse_yolo, yolo_rows
 
 
 def _picture(path: Path, size: tuple[int, int] = (200, 100)) -> None:
@@ -267,3 +267,10 @@ def test_real_drivelm(test_data: Path) -> None:
 @pytest.mark.parametrize("dataset", ["camvid", "cityscapes"])
 def test_real_label_maps_are_no_labels(test_data: Path, dataset: str) -> None:
     assert _rows(test_data / dataset) == []
+
+
+def test_a_file_name_that_only_contains_a_split_belongs_to_all() -> None:
+    """`latest.json` holds the letters of `test` but is no file of the test split."""
+    assert _SPLIT.findall("labels/latest.json") == []
+    assert _SPLIT.findall("labels/det_20/det_train.json") == ["train"]
+    assert _SPLIT.findall("images/100k/val") == ["val"]
