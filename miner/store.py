@@ -153,11 +153,11 @@ class Store:
         wanted = schema or schema_of(table)
         if not self.exists(table):
             try:
-                options = _options(self.storage_options)
-                lance.write_dataset(wanted.empty_table(), self._path(table), enable_stable_row_ids=True, **options)
-            except OSError as error:  # another run made it first: then the check below judges it
-                if "already exists" not in str(error):
+                self._create(table, wanted)
+            except OSError:
+                if not self.exists(table):
                     raise
+                # else another run made it at the same time: the check below judges what it made
         found = self.schema(table)
         if not _same(found, wanted):
             raise SchemaError(
@@ -259,6 +259,21 @@ class Store:
             if "not found" in str(error).lower():
                 return None
             raise
+
+    def _create(self, table: str, schema: pa.Schema) -> None:
+        """The empty table, as version 1 or not at all.
+
+        `write_dataset(mode="create")` looks first and writes later: of two at once both succeed, and the later one
+        empties what was appended in between. A commit that starts from no version and may not retry does neither.
+        """
+        operation = lance.LanceOperation.Overwrite(schema, [])
+        only_first = {
+            "read_version": 0,
+            "max_retries": 0,
+            "enable_stable_row_ids": True,
+            "enable_v2_manifest_paths": True,
+        }
+        lance.LanceDataset.commit(self._path(table), operation, **only_first, **_options(self.storage_options))
 
     def _append(self, table: str, fragments: Iterable[str], properties: Mapping[str, str]) -> int:
         operation = lance.LanceOperation.Append([FragmentMetadata.from_json(text) for text in fragments])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lance
@@ -133,3 +134,21 @@ def test_check_fills_and_is_idempotent() -> None:
     assert once["ego_SE3_sensor"].null_count == 1
     assert check(once, schema).equals(once)
     assert check(pa.table({}), schema).schema.equals(schema)
+
+
+def test_a_table_made_by_many_at_once_is_made_once(tmp_path: Path) -> None:
+    """Whatever Lance says to those who come second: the table is there, so all go on."""
+    store = Store.create(str(tmp_path / "lake"))
+    for name in sorted(TABLES):
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(lambda _, name=name: store.ensure(name), range(8))) == [None] * 8
+    assert store.tables() == sorted(TABLES)
+    assert {store.version(name) for name in TABLES} == {1}, "nobody made a table a second time"
+
+
+def test_a_late_maker_empties_nothing(store: Store) -> None:
+    """It saw no table, then another run made it and wrote rows: its own making must fail."""
+    store.append("clips", clips(0, 5))
+    with pytest.raises(OSError):
+        store._create("clips", TABLES["clips"])
+    assert store.count("clips") == 5
