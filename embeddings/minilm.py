@@ -32,8 +32,6 @@ def model_dir() -> Path:
 class MiniLM:
     """The text tower, loaded when made. A text's vector depends on the text alone: each is computed by itself."""
 
-    dim = DIM
-
     def __init__(self) -> None:
         from safetensors.numpy import load_file
         from tokenizers import Tokenizer

@@ -46,7 +46,6 @@ _SAY = "A filter is comparisons joined by and, or, not. Columns: " + ", ".join(C
 class Filter:
     """A checked filter: `sql` with `$n` for `values`; the columns it reads; the categories behind `count_0`, ..."""
 
-    text: str
     sql: str
     values: tuple[str | int | float, ...]
     columns: tuple[str, ...]
@@ -84,7 +83,7 @@ def parse_filter(text: str) -> Filter:
         _refuse(text, _place(text, error.errors[0]), "this is where the filter stops making sense")
     compiler = _Compiler(text)
     sql = compiler.condition(tree).sql
-    return Filter(text, sql, tuple(compiler.values), tuple(sorted(compiler.columns)), tuple(compiler.categories))
+    return Filter(sql, tuple(compiler.values), tuple(sorted(compiler.columns)), tuple(compiler.categories))
 
 
 # -- before the parser -------------------------------------------------------------------------------------------------
