@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 
 from benchmarks.report import Row, portable, run
 from embeddings.encoder import Encoder, TextEncoder, encode_all, load_encoder
-from miner.decode import Region, crop_views, decode_image, min_side_for, read_bytes, regions
+from miner.decode.files import read_bytes
+from miner.decode.image import decode_image
+from miner.decode.views import Region, crop_views, min_side_for, regions
 from miner.errors import UsageError
 
 VIEWS = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,34 +22,45 @@ class WeightsMissing(RuntimeError):
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What `encode` takes: uint8 RGB of shape (batch, size, size, 3). The encoder itself normalises, on its device.
+    """What `encode` takes: one array of `shape`, exactly `batch` rows, the last ones padded with zeros.
 
-    Every call has exactly `batch` rows, the last one padded: a vector then depends on its frame alone, bit for bit,
-    whatever else travelled in its batch.
+    A vector then depends on its frame or sweep alone, bit for bit, whatever else travelled in its batch. `camera`: uint8
+    RGB squares of `size` pixels; the encoder normalises, on its device. `lidar`: float32 x, y, z in metres and intensity
+    as the sensor gives it, in the sensor frame, at most `size` points; rows of NaN follow the points.
     """
 
     modality: str
     size: int
     batch: int
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(batch, size, size, 3) for frames, (batch, size, 4) for sweeps."""
+        return (self.batch, self.size, *((4,) if self.modality == "lidar" else (self.size, 3)))
+
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.float32]:
+        """Of the array `encode` takes."""
+        return np.float32 if self.modality == "lidar" else np.uint8
+
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Frames to vectors. `name` as the user writes it, `version` changes whenever vectors do."""
+    """Frames or sweeps to vectors. `name` as the user writes it, `version` changes whenever vectors do."""
 
     name: str
     version: str
     dim: int
     input: InputSpec
 
-    def encode(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (input.batch, size, size, 3) to unit float32 (input.batch, dim). Deterministic."""
+    def encode(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """An array as `input` says to unit float32 (input.batch, dim). Deterministic."""
         ...
 
 
 @runtime_checkable
 class TextEncoder(Encoder, Protocol):
-    """An encoder whose space texts share, so that text finds frames."""
+    """A camera encoder whose space texts share, so that text finds frames."""
 
     def encode_text(self, texts: list[str]) -> NDArray[np.float32]:
         """Texts to unit float32 (len(texts), dim)."""
@@ -73,12 +84,12 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")
 
 
-def encode_all(encoder: Encoder, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Any number of frames, uint8 (n, size, size, 3), to unit float32 (n, dim), in padded batches of one shape."""
+def encode_all(encoder: Encoder, frames: NDArray[Any]) -> NDArray[np.float32]:
+    """Any number n of frames or sweeps, as `encoder.input` says, to unit float32 (n, dim), in padded batches."""
     step = encoder.input.batch
     vectors = np.empty((len(frames), encoder.dim), np.float32)
     for start in range(0, len(frames), step):
         part = frames[start : start + step]
-        padding = np.zeros((step - len(part), *part.shape[1:]), np.uint8)
+        padding = np.zeros((step - len(part), *part.shape[1:]), part.dtype)
         vectors[start : start + step] = encoder.encode(np.concatenate([part, padding]))[: len(part)]
     return vectors

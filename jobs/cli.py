@@ -32,7 +32,10 @@ app = typer.Typer(
 LakeArg = Annotated[str, typer.Argument(help="Folder or URI of the lake.", show_default=False)]
 LakeOpt = Annotated[str, typer.Option("--lake", help="Folder or URI of the lake.", show_default=False)]
 Encoders = Annotated[
-    list[str] | None, typer.Option("--encoder", help="lite, hashing or openclip:MODEL/WEIGHTS. [lite]")
+    list[str] | None,
+    typer.Option(
+        "--encoder", help="lite, openclip:MODEL/WEIGHTS, descriptor (LiDAR), ... [lite, descriptor]"
+    ),
 ]
 Views = Annotated[str | None, typer.Option("--views", help="What of a frame is embedded: whole, tiles or whole+tiles.")]
 ClipSeconds = Annotated[float | None, typer.Option("--clip-seconds", help="Length of a clip. [10]")]
@@ -183,15 +186,17 @@ def search(
     ] = None,
     not_: Annotated[list[str] | None, typer.Option("--not", help="What to keep away from.")] = None,
     image: Annotated[list[str] | None, typer.Option(help="A picture that looks like it.")] = None,
+    lidar: Annotated[list[str] | None, typer.Option(help="A LiDAR sweep that looks like it.")] = None,
     like: Annotated[list[str] | None, typer.Option(help="Id of a clip or reading that is like it.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Whose vectors; the only ones if not given.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page with pictures.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find scenes by text, picture or example."""
+    """Find scenes by text, picture, LiDAR sweep or example."""
     from miner.lake import open
 
-    asked: dict[str, Any] = {"not_texts": not_ or (), "images": image or (), "like": like or (), "encoder": encoder}
+    asked: dict[str, Any] = {"not_texts": not_ or (), "images": image or (), "lidar": lidar or (), "like": like or ()}
+    asked["encoder"] = encoder
     hits = open(lake).search(texts or (), k, where=where, per=per, **asked)
     if html is not None:
         hits.to_html(html)

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from jobs.config import JobConfig
 from jobs.run import Listener, Result, open_lake, plan_document
-from miner.embed import DEFAULT_ENCODER, EmbedStage
+from miner.embed import EmbedStage
 from miner.imported import ImportStage
 from miner.store import Store
 
@@ -25,7 +25,9 @@ def _alone(value: Any) -> Any:
 class EmbedConfig(JobConfig):
     """Which encoders see which part of each frame."""
 
-    encoder: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field((DEFAULT_ENCODER,), description="encoders")
+    encoder: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (), description="encoders; for cameras lite and for LiDAR descriptor if none is given"
+    )
     views: str | None = Field(None, description="whole, tiles or whole+tiles; the lake's own, or whole+tiles")
     num_gpus: float = Field(0.0, ge=0, le=8, description="GPUs per worker; a fraction lets workers share one")
 

@@ -49,8 +49,9 @@ def lake_text(document: Document) -> str:
         if document[title]:
             lines.append(f"  {title}: " + ", ".join(f"{name} {count:,}" for name, count in document[title].items()))
     for each in document["encoders"]:
-        name = f"{each['encoder']} (version {each['version']}, {each['dim']}-d, views {each['views']})"
-        lines.append(f"  encoder {name}: {each['vectors']:,} vectors of {each['frames']:,} frames")
+        views = f", views {each['views']}" if each["modality"] == "camera" else ""
+        name = f"{each['encoder']} ({each['modality']}, version {each['version']}, {each['dim']}-d{views})"
+        lines.append(f"  encoder {name}: {each['vectors']:,} vectors of {each['readings']:,} readings")
     width = max((len(name) for name in document["tables"]), default=0)
     lines += [f"  {name:<{width}}  {t['rows']:>12,} rows  v{t['version']}" for name, t in document["tables"].items()]
     return "\n".join(lines)

@@ -36,32 +36,31 @@ class Corpus:
     clip: Ints
 
     @classmethod
-    def load(cls, store: Store, encoder: str | None = None) -> Corpus:
-        """Vectors of `encoder` (if None, of the only one) and clips, as they are now. Raises as `choose_table`."""
-        index = FlatIndex.load(store, choose_table(store, encoder))
+    def load(cls, store: Store, encoder: str | None = None, modality: str | None = None) -> Corpus:
+        """Vectors of the encoder that `choose_table` chooses, and clips, as they are now. Raises as it does."""
+        index = FlatIndex.load(store, choose_table(store, encoder, modality))
         clips = store.scan("clips", _CLIP) if store.exists("clips") else CLIPS.empty_table().select(_CLIP)
         clips = clips.sort_by([("scene_id", "ascending"), ("start_ns", "ascending"), ("clip_id", "ascending")])
         row, clip = _join(index.rows, clips)
         return cls(index, clips, row, clip)
 
 
-def choose_table(store: Store, encoder: str | None) -> str:
-    """The embeddings table of `encoder`, or the only one there is.
+def choose_table(store: Store, encoder: str | None, modality: str | None = None) -> str:
+    """The embeddings table of `encoder`, or the only one for readings of `modality` (if None: of cameras, else any).
 
-    Raises NotFound with the command that would make it; UsageError where there are several to choose from.
+    Raises NotFound with the command that would make it; UsageError where there are several to choose from, or where
+    the encoder's are of another modality.
     """
-    names = {table: _encoder_of(store, table) for table in store.vector_tables()}
-    known = ", ".join(sorted(names.values())) or "none"
-    if encoder is None:
-        if len(names) > 1:
-            raise UsageError(f"the lake has vectors of several encoders: {known}", "Choose one with --encoder NAME.")
-        if not names:
-            raise NotFound(f"{store.uri} has no vectors yet", "Make them with: miner embed LAKE")
-        encoder = next(iter(names.values()))
+    of = {table: (_said(store, table, "encoder"), _said(store, table, "modality")) for table in store.vector_tables()}
+    encoder = encoder or _only_encoder(store, of, modality)
     table = f"embeddings/{slug(encoder)}"
-    if names.get(table) != encoder:
+    if of.get(table, ("", ""))[0] != encoder:
+        known = ", ".join(sorted(name for name, _ in of.values())) or "none"
         hint = f"Encoders with vectors: {known}. Make them with: miner embed LAKE --encoder {encoder}"
         raise NotFound(f"{store.uri} has no vectors of encoder {encoder!r}", hint)
+    if modality not in (None, of[table][1]):
+        message = f"encoder {encoder!r} has vectors of {of[table][1]} readings, the query is for {modality}"
+        raise UsageError(message, "Leave out --encoder, or name another.")
     if not store.count(table):
         raise NotFound(
             f"table {table!r} of {store.uri} is empty", f"Fill it with: miner embed LAKE --encoder {encoder}"
@@ -69,9 +68,22 @@ def choose_table(store: Store, encoder: str | None) -> str:
     return table
 
 
-def _encoder_of(store: Store, table: str) -> str:
-    name: bytes = store.schema(table).metadata[b"encoder"]
-    return name.decode()
+def _only_encoder(store: Store, of: dict[str, tuple[str, str]], modality: str | None) -> str:
+    wanted = modality or ("camera" if any(kind == "camera" for _, kind in of.values()) else "lidar")
+    names = sorted(name for name, kind in of.values() if kind == wanted)
+    if len(names) > 1:
+        raise UsageError(
+            f"the lake has vectors of several {wanted} encoders: {', '.join(names)}", "Choose one with --encoder NAME."
+        )
+    if not names:
+        what = f"{modality} vectors" if modality and of else "vectors"
+        raise NotFound(f"{store.uri} has no {what} yet", "Make them with: miner embed LAKE")
+    return names[0]
+
+
+def _said(store: Store, table: str, key: str) -> str:
+    said: bytes = store.schema(table).metadata[key.encode()]
+    return said.decode()
 
 
 def _join(rows: pa.Table, clips: pa.Table) -> tuple[Ints, Ints]:

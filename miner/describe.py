@@ -85,7 +85,8 @@ def _encoder(store: Store, table: str) -> dict[str, Any]:
         "encoder": metadata["encoder"],
         "version": metadata["version"],
         "dim": int(metadata["dim"]),
-        "views": metadata.get("views", ""),
-        "frames": store.count(table, "part = 0"),
+        "modality": metadata["modality"],
+        "views": metadata["views"],
+        "readings": store.count(table, "part = 0"),
         "vectors": store.count(table),
     }

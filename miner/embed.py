@@ -1,7 +1,12 @@
-"""The only step that reads recordings: bytes -> views -> vectors, for all encoders of a pass at once, and `assets`."""
+"""The only step that reads recordings: bytes -> views -> vectors, for all encoders of a pass at once, and `assets`.
+
+Cameras and LiDAR go through it together: each reading is read and decoded once, whatever encoders want of it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +17,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embeddings.encoder import Encoder, encode_all, slug
-from miner.decode import asset_of, crop_views, decode_image, image_header, min_side_for, read_bytes, regions
+from miner.decode import Recordings
+from miner.decode.image import Picture
+from miner.decode.sweep import Sweep
+from miner.decode.views import crop_views, min_side_for, regions
 from miner.encoders import get_encoder
 from miner.errors import BadInput, UsageError
 from miner.ids import make_id
@@ -21,10 +29,20 @@ from miner.schema import ASSETS, REGION, embeddings_schema
 from miner.stage import Apply, Failure, Outcome, Output, Prepare, Stage, with_failures
 from miner.store import Store, one_of
 
-_READING = ["sample_data_id", "scene_id", "channel", "timestamp_ns", "uri", "offset", "length", "fileformat"]
-DEFAULT_ENCODER = "lite"
+_READING = [
+    "sample_data_id",
+    "scene_id",
+    "channel",
+    "modality",
+    "timestamp_ns",
+    "uri",
+    "offset",
+    "length",
+    "fileformat",
+]
+DEFAULT_ENCODERS = {"camera": "lite", "lidar": "descriptor"}
 DEFAULT_VIEWS = "whole+tiles"
-_FACTS = {"sha256": pa.string(), "num_bytes": pa.int64(), "width": pa.int32(), "height": pa.int32()}
+_FACTS = ("sha256", "num_bytes", "width", "height", "num_points", "flags")
 
 
 def table_of(encoder: str) -> str:
@@ -32,9 +50,19 @@ def table_of(encoder: str) -> str:
     return f"embeddings/{slug(encoder)}"
 
 
+def default_encoders(store: Store) -> tuple[str, ...]:
+    """An encoder for each kind of sensor the lake has readings of; for both while nothing is known."""
+    if not store.count("sample_data"):
+        return tuple(DEFAULT_ENCODERS.values())
+    return tuple(name for kind, name in DEFAULT_ENCODERS.items() if store.count("sample_data", f"modality = '{kind}'"))
+
+
 @dataclass(frozen=True)
 class EmbedStage(Stage):
-    """A unit is one camera reading. Pickled by the encoders' names: workers load the weights themselves, once."""
+    """A unit is one reading, of the modalities the encoders take.
+
+    Pickled by the encoders' names: workers load the weights themselves, once.
+    """
 
     encoders: tuple[str, ...]
     views: str = DEFAULT_VIEWS
@@ -49,38 +77,43 @@ class EmbedStage(Stage):
         """The encoders. Raises UsageError (unknown) or MinerError (no weights)."""
         return tuple(get_encoder(name) for name in self.encoders)
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The kinds of readings the encoders take, each once."""
+        return tuple(sorted({encoder.input.modality for encoder in self.loaded}))
+
     @cached_property
     def outputs(self) -> tuple[Output, ...]:  # type: ignore[override]
-        vectors = [
-            Output(
-                table_of(name),
-                embeddings_schema(encoder.name, encoder.version, encoder.dim, self.views),
-                "sample_data_id",
-                "part = 0",
-            )
-            for name, encoder in zip(self.encoders, self.loaded, strict=True)
-        ]
-        return (*vectors, Output("assets", ASSETS, "sample_data_id"))
+        vectors = [self._vectors_of(encoder) for encoder in self.loaded]
+        return (*vectors, Output("assets", ASSETS, "sample_data_id", one_of("modality", self.modalities)))
+
+    def _vectors_of(self, encoder: Encoder) -> Output:
+        kind = encoder.input.modality
+        views = self.views if kind == "camera" else "whole"
+        schema = embeddings_schema(encoder.name, encoder.version, encoder.dim, views, kind)
+        return Output(table_of(encoder.name), schema, "sample_data_id", "part = 0", kind)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"encoders": self.encoders, "views": self.views, "num_gpus": self.num_gpus}
 
     @classmethod
-    def of(cls, store: Store, encoders: tuple[str, ...], views: str | None = None, num_gpus: float = 0.0) -> EmbedStage:
-        """A checked stage that fits the lake's tables: `views` are the tables' own where they are not given.
+    def of(
+        cls, store: Store, encoders: Sequence[str] = (), views: str | None = None, num_gpus: float = 0.0
+    ) -> EmbedStage:
+        """A checked stage that fits the lake: encoders are `default_encoders`, views the tables' own if not given.
 
         Raises UsageError for unknown names and for views or encoder versions other than a table's.
         """
-        stored = {name: store.schema(table_of(name)).metadata for name in encoders if store.exists(table_of(name))}
-        known = sorted({metadata[b"views"].decode() for metadata in stored.values()})
-        stage = cls(encoders, views or (known[0] if known else DEFAULT_VIEWS), num_gpus)
+        names = tuple(encoders) or default_encoders(store)
+        stored = {name: store.schema(table_of(name)).metadata for name in names if store.exists(table_of(name))}
+        known = sorted({held[b"views"].decode() for held in stored.values() if held[b"modality"] == b"camera"})
+        stage = cls(names, views or (known[0] if known else DEFAULT_VIEWS), num_gpus)
         stage.check()
-        for encoder in stage.loaded:
-            metadata = stored.get(encoder.name, {})
-            for what, ours in (("version", encoder.version), ("views", stage.views)):
-                theirs = metadata.get(what.encode(), ours.encode()).decode()
+        for encoder, output in zip(stage.loaded, stage.outputs, strict=False):
+            for what in ("version", "views") if encoder.name in stored else ():
+                theirs, ours = (held[what.encode()].decode() for held in (stored[encoder.name], output.schema.metadata))
                 if theirs != ours:
-                    message = f"{table_of(encoder.name)!r} of {store.uri} has {what} {theirs}, this run makes {ours}"
+                    message = f"{output.table!r} of {store.uri} has {what} {theirs}, this run makes {ours}"
                     raise UsageError(message, f"Leave out --{what}." if what == "views" else "Embed into another lake.")
         return stage
 
@@ -88,19 +121,30 @@ class EmbedStage(Stage):
         """Raise what is wrong with the names before anything is written."""
         regions(1, 1, self.views)
         for encoder in self.loaded:
-            if encoder.input.modality != "camera":
-                raise UsageError(f"encoder {encoder.name!r} takes {encoder.input.modality}, embed feeds cameras")
+            if encoder.input.modality not in DEFAULT_ENCODERS:
+                raise UsageError(f"encoder {encoder.name!r} takes {encoder.input.modality}, not camera or lidar")
 
     @property
     def reads(self) -> tuple[str, ...]:
         return ("sample_data",)
 
     def counts(self, store: Store) -> pa.Table:
-        return scene_counts(store, "sample_data", "modality = 'camera'")
+        """Units per scene, in all and of each modality."""
+        parts = []
+        for kind in self.modalities:
+            counted = scene_counts(store, "sample_data", f"modality = '{kind}'")
+            for other in self.modalities:
+                units = counted["units"] if other == kind else pa.array(np.zeros(len(counted), np.int64))
+                counted = counted.append_column(f"units:{other}", units)
+            parts.append(counted)
+        columns = ["units", *(f"units:{kind}" for kind in self.modalities)]
+        summed = pa.concat_tables(parts).group_by("scene_id").aggregate([(column, "sum") for column in columns])
+        return summed.rename_columns(["scene_id", *columns])
 
     def units(self, store: Store, scene_filter: str, scene_ids: pa.Array) -> pa.Table:
-        rows = store.scan("sample_data", ["sample_data_id", "scene_id"], f"modality = 'camera' AND {scene_filter}")
-        return rows.rename_columns(["key", "scene_id"])
+        wanted = f"{one_of('modality', self.modalities)} AND {scene_filter}"
+        rows = store.scan("sample_data", ["sample_data_id", "scene_id", "modality"], wanted)
+        return rows.rename_columns(["key", "scene_id", "kind"])
 
     def prepare(self, store: Store) -> Prepare:
         return lambda units: self._view(_readings(store, units))
@@ -109,47 +153,63 @@ class EmbedStage(Stage):
         return self._embed
 
     def _view(self, units: pa.Table) -> pa.Table:
-        """Units with facts of their bytes, and per encoder the `views:<name>` it takes as raw bytes, and `regions`."""
-        cells: list[dict[str, Any]] = []
-        failures: list[BadInput | None] = []
-        for unit in units.to_pylist():
-            try:
-                cells.append(self._read(unit))
-                failures.append(None)
-            except BadInput as bad:
-                cells.append({})
-                failures.append(bad)
-        columns = {
-            **_FACTS,
-            "regions": pa.list_(REGION),
-            **{f"views:{name}": pa.large_binary() for name in self.encoders},
-        }
+        """Units with facts of their bytes, and per encoder the `input:<name>` it takes as raw bytes, and `regions`."""
+        rows = units.to_pylist()
+        cells: list[dict[str, Any]] = [{} for _ in rows]
+        failures: list[BadInput | None] = [None] * len(rows)
+        with Recordings() as recordings:
+            # Neighbours in a container cost one opening, and a video decodes forwards.
+            for place in sorted(range(len(rows)), key=lambda i: (rows[i]["uri"], rows[i]["offset"] or 0)):
+                try:
+                    cells[place] = self._read(recordings, rows[place])
+                except BadInput as bad:
+                    failures[place] = bad
+        columns = {name: ASSETS.field(name).type for name in _FACTS} | {"regions": pa.list_(REGION)}
+        columns |= {f"input:{encoder.name}": pa.large_binary() for encoder in self.loaded}
         for name, kind in columns.items():
             units = units.append_column(name, pa.array([cell.get(name) for cell in cells], kind))
         return with_failures(units, failures)
 
-    def _read(self, unit: dict[str, Any]) -> dict[str, Any]:
-        data = read_bytes(unit["uri"], unit["offset"], unit["length"])
-        header = image_header(data, unit["uri"])
-        parts = regions(header.width, header.height, self.views)
+    def _read(self, recordings: Recordings, unit: dict[str, Any]) -> dict[str, Any]:
+        read = recordings.read(unit)
+        if isinstance(read, Sweep) != (unit["modality"] == "lidar"):
+            found = "a LiDAR sweep" if isinstance(read, Sweep) else "a picture"
+            raise BadInput("wrong-modality", f"{unit['uri']}: {found}, but the reading is of {unit['modality']}")
+        facts = {"sha256": hashlib.sha256(read.data).hexdigest(), "num_bytes": len(read.data), "flags": []}
+        return facts | (self._sweep(read) if isinstance(read, Sweep) else self._picture(read))
+
+    def _picture(self, frame: Picture) -> dict[str, Any]:
+        parts = regions(frame.width, frame.height, self.views)
+        cell: dict[str, Any] = {"width": frame.width, "height": frame.height}
+        cell["regions"] = [part and part._asdict() for part in parts]
         decoded: dict[int, NDArray[np.uint8]] = {}
-        cell: dict[str, Any] = {**asset_of(data, header), "regions": [part and part._asdict() for part in parts]}
-        for name, encoder in zip(self.encoders, self.loaded, strict=True):
+        for encoder in self._of("camera"):
             side = min_side_for(encoder.input.size)
             if side not in decoded:
-                decoded[side] = decode_image(data, unit["fileformat"], unit["uri"], side)
-            cell[f"views:{name}"] = crop_views(decoded[side], parts, encoder.input.size).tobytes()
+                decoded[side] = frame.decode(side)
+            cell[f"input:{encoder.name}"] = crop_views(decoded[side], parts, encoder.input.size).tobytes()
         return cell
 
+    def _sweep(self, sweep: Sweep) -> dict[str, Any]:
+        cell: dict[str, Any] = {"num_points": len(sweep.points), "regions": [None]}
+        cell["flags"] = ["non-finite-points"] if sweep.dropped else []
+        for encoder in self._of("lidar"):
+            cell[f"input:{encoder.name}"] = sweep_input(sweep, encoder.input.size).tobytes()
+        return cell
+
+    def _of(self, modality: str) -> list[Encoder]:
+        return [encoder for encoder in self.loaded if encoder.input.modality == modality]
+
     def _embed(self, units: pa.Table, wanted: frozenset[str]) -> Outcome:
-        rows, bad = {}, set()
-        for name, encoder in zip(self.encoders, self.loaded, strict=True):
-            if table_of(name) in wanted:
-                rows[table_of(name)] = _rows(units, f"views:{name}", encoder)
-                bad |= _not_finite(rows[table_of(name)])
+        rows: dict[str, pa.Table] = {}
+        bad: set[str] = set()
+        for encoder in self.loaded:
+            own = units.filter(pc.equal(units["modality"], encoder.input.modality))
+            if table_of(encoder.name) in wanted and len(own):
+                rows[table_of(encoder.name)] = _rows(own, encoder)
+                bad |= _not_finite(rows[table_of(encoder.name)])
         if "assets" in wanted:
-            flags = pa.array([[]] * len(units), pa.list_(pa.string()))
-            rows["assets"] = units.select(["sample_data_id", "scene_id", *_FACTS]).append_column("flags", flags)
+            rows["assets"] = units.select(["sample_data_id", "scene_id", "modality", *_FACTS])
         if not bad:
             return Outcome(rows)
         dropped = pa.array(sorted(bad))
@@ -159,6 +219,21 @@ class EmbedStage(Stage):
         return Outcome(kept, [Failure(r["key"], r["scene_id"], "not-finite", f"{r['uri']}: {reason}") for r in lost])
 
 
+def sweep_input(sweep: Sweep, size: int) -> NDArray[np.float32]:
+    """What a LiDAR encoder of `size` points takes: float32 (size, 4), x, y, z, intensity, then rows of NaN.
+
+    A longer sweep is thinned evenly in its own order; where the sensor gives no intensity it is 0.
+    """
+    points = sweep.points
+    if len(points) > size:
+        points = points[np.arange(size) * len(points) // size]
+    filled = np.full((size, 4), np.nan, np.float32)
+    filled[: len(points), :3] = points[:, :3]
+    has = "intensity" in sweep.fields
+    filled[: len(points), 3] = points[:, sweep.fields.index("intensity")] if has else 0.0
+    return filled
+
+
 def _readings(store: Store, units: pa.Table) -> pa.Table:
     """The rows of `sample_data` that a worker needs, in the order of `units`: the plan holds keys only."""
     keys = units["key"]
@@ -166,10 +241,10 @@ def _readings(store: Store, units: pa.Table) -> pa.Table:
     return rows.take(pc.index_in(keys, rows["sample_data_id"])).append_column("key", keys)
 
 
-def _rows(units: pa.Table, column: str, encoder: Encoder) -> pa.Table:
+def _rows(units: pa.Table, encoder: Encoder) -> pa.Table:
     """One row per view of each unit, in order, as `embeddings_schema` says."""
-    shape = (-1, encoder.input.size, encoder.input.size, 3)
-    views = [np.frombuffer(cell.as_buffer(), np.uint8).reshape(shape) for cell in units[column]]
+    shape, kind = (-1, *encoder.input.shape[1:]), encoder.input.dtype
+    views = [np.frombuffer(cell.as_buffer(), kind).reshape(shape) for cell in units[f"input:{encoder.name}"]]
     counts = np.array([len(view) for view in views])
     vectors = encode_all(encoder, np.concatenate(views))
     owner = pa.array(np.repeat(np.arange(len(units)), counts))

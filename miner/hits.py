@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from miner.decode import Region, decode_image, encode_jpeg, read_bytes
+from miner.decode.files import read_bytes
+from miner.decode.image import decode_image, encode_jpeg
+from miner.decode.views import Region
 from miner.errors import BadInput
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from embeddings.plugins import UnknownPlugin, load_plugin, plugin_names
 from miner.clips import CutStage, choose_recipe
 from miner.corpus import Corpus
 from miner.describe import describe, show
-from miner.embed import DEFAULT_ENCODER, EmbedStage
+from miner.embed import EmbedStage
 from miner.encoders import get_encoder
 from miner.errors import NotFound, UnknownName
 from miner.executor import Executor, LocalExecutor, Report
@@ -42,7 +42,9 @@ class Lake:
     store: Store
     executor: Executor = field(default_factory=LocalExecutor)
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    _corpora: dict[tuple[Any, ...], Corpus] = field(default_factory=dict, repr=False)
+    _corpora: dict[tuple[str | None, str | None], tuple[dict[str, int], Corpus]] = field(
+        default_factory=dict, repr=False
+    )
     _encoders: dict[str, Encoder] = field(default_factory=dict, repr=False)
 
     @property
@@ -68,16 +70,14 @@ class Lake:
         recipe = choose_recipe(self.store, window_s)
         return self.executor.map(CutStage(recipe), self.store, self._run("cut", {"recipe": str(recipe)}))
 
-    def embed(
-        self, encoders: Sequence[str] = (DEFAULT_ENCODER,), views: str | None = None, num_gpus: float = 0.0
-    ) -> Report:
-        """Read every camera frame that lacks vectors of one of `encoders`, once, and write them.
+    def embed(self, encoders: Sequence[str] = (), views: str | None = None, num_gpus: float = 0.0) -> Report:
+        """Read every camera frame and LiDAR sweep that lacks vectors of one of `encoders`, once, and write them.
 
-        `views` of a frame: whole, tiles or whole+tiles (the default, unless the lake has others); `num_gpus` per
-        worker.
+        `encoders` are `lite` for cameras and `descriptor` for LiDAR unless given. `views` of a frame: whole, tiles or
+        whole+tiles (the default, unless the lake has others); `num_gpus` per worker.
         """
-        stage = EmbedStage.of(self.store, tuple(encoders), views, num_gpus)
-        config = {"encoders": list(encoders), "views": stage.views, "num_gpus": num_gpus}
+        stage = EmbedStage.of(self.store, encoders, views, num_gpus)
+        config = {"encoders": list(stage.encoders), "views": stage.views, "num_gpus": num_gpus}
         return self.executor.map(stage, self.store, self._run("embed", config))
 
     def embed_from(self, file: str | Path, encoder: str) -> Report:
@@ -112,19 +112,21 @@ class Lake:
         per: str = "clip",
         not_texts: Texts = (),
         images: Texts = (),
+        lidar: Texts = (),
         like: Texts = (),
         encoder: str | None = None,
     ) -> Hits:
         """The k best clips (or frames, with `per="frame"`) for a text, among those that match `where`.
 
-        `images` are paths, `like` ids of readings or clips; several of each are fused. Vectors and encoder stay in
-        memory for the next search. Raises UsageError and NotFound as `miner.search`.
+        `images` and `lidar` (sweeps) are paths, `like` ids of readings or clips; several are fused, but not images with
+        sweeps. Vectors and encoder stay in memory for the next search. Raises UsageError and NotFound as
+        `miner.search`.
         """
-        lists = {"texts": text, "not_texts": not_texts, "images": images, "like": like}
+        lists = {"texts": text, "not_texts": not_texts, "images": images, "lidar": lidar, "like": like}
         query = Query(
             **{name: _tuple(values) for name, values in lists.items()}, k=k, where=where, per=per, encoder=encoder
         )
-        corpus = self._corpus(query.encoder)
+        corpus = self._corpus(query.encoder, query.modality(self.store))
         return search(self.store, query, self._encoder(corpus.index.encoder) if query.needs_encoder else None, corpus)
 
     def verify(self) -> list[Check]:
@@ -160,13 +162,14 @@ class Lake:
                 return None
         return self._encoders[name]
 
-    def _corpus(self, encoder: str | None) -> Corpus:
+    def _corpus(self, encoder: str | None, modality: str | None) -> Corpus:
+        """Vectors and clips as they are now, kept until a table they come from changes."""
         tables = [table for table in self.store.tables() if table.startswith("embeddings/") or table == "clips"]
-        key = (encoder, *((table, self.store.version(table)) for table in tables))
-        if key not in self._corpora:
-            self._corpora.clear()
-            self._corpora[key] = Corpus.load(self.store, encoder)
-        return self._corpora[key]
+        versions, key = {table: self.store.version(table) for table in tables}, (encoder, modality)
+        if self._corpora.get(key, ({}, None))[0] != versions:
+            self._corpora.pop(key, None)  # memory for one of them is enough
+            self._corpora[key] = (versions, Corpus.load(self.store, encoder, modality))
+        return self._corpora[key][1]
 
 
 def open(uri: str | Path, executor: Executor | None = None, storage_options: Mapping[str, str] | None = None) -> Lake:

@@ -24,12 +24,12 @@ _LISTED_KEYS = 1000
 
 @dataclass(frozen=True)
 class Plan:
-    """Units per scene, sorted by scene id: how many there are, and how many each output with a unit column has."""
+    """Units per scene, sorted by scene id: how many there are, and how many each output with a unit column lacks."""
 
     stage: Stage
     scene_ids: pa.Array
     units: NDArray[np.int64]
-    done: NDArray[np.int64]  # (outputs with a unit column, scenes)
+    lacking: NDArray[np.int64]  # (outputs with a unit column, scenes); units in quarantine are lacking too
     quarantined: int
 
     @property
@@ -40,12 +40,15 @@ class Plan:
     @property
     def open_scenes(self) -> NDArray[np.bool_]:
         """Scenes with a unit that at least one output lacks (quarantined units among them)."""
-        return np.asarray((self.done < self.units).any(axis=0))
+        return np.asarray((self.lacking > 0).any(axis=0))
 
     @property
     def open_units(self) -> int:
         """About how many units are pending: exact but for units in quarantine or lacking different outputs."""
-        return int((self.units - self.done.min(axis=0)).clip(min=0).sum())
+        kinds = np.array([output.kind or "" for output in self.stage.outputs if output.unit is not None])
+        most = {kind: self.lacking[kinds == kind].max(axis=0) for kind in set(kinds.tolist())}
+        for_all = most.pop("", np.zeros_like(self.units))
+        return int(np.maximum(for_all, sum(most.values(), np.zeros_like(self.units))).sum())
 
     @property
     def pending(self) -> int:
@@ -57,17 +60,22 @@ def make_plan(store: Store, stage: Stage) -> Plan:
     """Compare the counts per scene of a stage's input and outputs."""
     inputs = stage.counts(store).sort_by("scene_id")
     scene_ids = inputs["scene_id"].combine_chunks()
-    done = [_done(store, stage, output, scene_ids) for output in stage.outputs if output.unit is not None]
+    lacking = []
+    for output in stage.outputs:
+        if output.unit is not None:
+            units = inputs[f"units:{output.kind}" if output.kind else "units"].to_numpy()
+            lacking.append((units - _done(store, output, scene_ids)).clip(min=0))
     # Of these scenes only: a stage may have units of another source, or another file of vectors, in quarantine.
     quarantined = int(_is_in(_column(store, "quarantine", "scene_id", f"stage = '{stage.name}'"), scene_ids).sum())
-    return Plan(stage, scene_ids, inputs["units"].to_numpy(), np.array(done).reshape(len(done), -1), quarantined)
+    return Plan(stage, scene_ids, inputs["units"].to_numpy(), np.array(lacking).reshape(len(lacking), -1), quarantined)
 
 
 def pending(store: Store, plan: Plan) -> Iterator[pa.Table]:
     """The pending units in chunks: the stage's unit columns plus `lacks` and `partial`.
 
-    `lacks` is a bit mask over `stage.outputs` (children always set), `partial` tells that a child table already has
-    rows of the unit's scene, left by a run that died between two commits.
+    `lacks` is a bit mask over `stage.outputs` (always set for children and for tables of other kinds of units, so that
+    units of all kinds share a block), `partial` tells that a child table already has rows of the unit's scene, left by
+    a run that died between two commits.
     """
     is_open = plan.open_scenes
     part = np.cumsum(plan.units) // CHUNK
@@ -92,23 +100,23 @@ def _lacking(store: Store, stage: Stage, scenes: pa.Array) -> pa.Table:
     scene_filter = _scene_filter(scenes)
     units = _only(stage.units(store, scene_filter, scenes), "scene_id", scenes)
     lacks = np.zeros(len(units), np.int32)
-    partial = np.zeros(len(units), np.bool_)
+    pending, partial = np.zeros(len(units), np.bool_), np.zeros(len(units), np.bool_)
     for bit, output in enumerate(stage.outputs):
         if output.unit is None:
             lacks |= 1 << bit
             partial |= _is_in(units["scene_id"], _column(store, output.table, "scene_id", scene_filter))
         else:
-            lacks |= np.where(
-                _is_in(units["key"], _column(store, output.table, output.unit, scene_filter)), 0, 1 << bit
-            )
-    parents = sum(1 << bit for bit, output in enumerate(stage.outputs) if output.unit is not None)
+            missing = ~_is_in(units["key"], _column(store, output.table, output.unit, scene_filter))
+            concerned = output.of_kind(units)
+            lacks |= np.where(missing | ~concerned, 1 << bit, 0)
+            pending |= missing & concerned
     quarantined = _column(store, "quarantine", "key", f"stage = '{stage.name}'")
-    wanted = ((lacks & parents) != 0) & ~_is_in(units["key"], quarantined)
+    wanted = pending & ~_is_in(units["key"], quarantined)
     found = units.append_column("lacks", pa.array(lacks)).append_column("partial", pa.array(partial))
     return found.filter(pa.array(wanted))
 
 
-def _done(store: Store, stage: Stage, output: Output, scene_ids: pa.Array) -> NDArray[np.int64]:
+def _done(store: Store, output: Output, scene_ids: pa.Array) -> NDArray[np.int64]:
     if not store.exists(output.table):
         return np.zeros(len(scene_ids), np.int64)
     counts = scene_counts(store, output.table, output.one_per_unit)

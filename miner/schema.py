@@ -70,6 +70,7 @@ ASSETS = pa.schema(
     [
         _key("sample_data_id"),
         _f("scene_id", _STRING),
+        _f("modality", _STRING),
         _f("sha256", _STRING),
         _f("num_bytes", pa.int64()),
         pa.field("width", pa.int32()),
@@ -184,12 +185,14 @@ TABLES: dict[str, pa.Schema] = {
 }
 
 
-def embeddings_schema(encoder: str, version: str, dim: int, views: str = "whole") -> pa.Schema:
+def embeddings_schema(
+    encoder: str, version: str, dim: int, views: str = "whole", modality: str = "camera"
+) -> pa.Schema:
     """Schema of `embeddings/<encoder>`: one vector a row, unit length, never null.
 
     `part` numbers the rows of one reading from 0 (the whole frame, its tiles), so counting `part = 0` counts readings.
-    The schema's metadata holds encoder, version, dim and views (how frames were cut). `region` is the part of the
-    frame the vector saw, as shares of width and height; null is the whole frame.
+    The schema's metadata holds encoder, version, dim, modality and views (how frames were cut). `region` is the part
+    of the frame the vector saw, as shares of width and height; null is the whole frame.
     """
     fields = [
         _key("embedding_id"),
@@ -201,7 +204,8 @@ def embeddings_schema(encoder: str, version: str, dim: int, views: str = "whole"
         pa.field("region", REGION),
         _f("vector", pa.list_(pa.float32(), dim)),
     ]
-    return pa.schema(fields, metadata={"encoder": encoder, "version": version, "dim": str(dim), "views": views})
+    metadata = {"encoder": encoder, "version": version, "dim": str(dim), "modality": modality, "views": views}
+    return pa.schema(fields, metadata=metadata)
 
 
 def schema_of(table: str) -> pa.Schema:

@@ -1,4 +1,5 @@
-"""Search: texts, pictures and examples in, ranked clips or frames out. The one implementation behind CLI, SDK and HTTP.
+"""Search: texts, pictures, sweeps and examples in, ranked clips or frames out. The one implementation behind CLI, SDK
+and HTTP.
 
 A query is one vector. What must match is a filter, applied before ranking, so k hits come back whenever k exist.
 """
@@ -17,7 +18,11 @@ from numpy.typing import NDArray
 
 from embeddings.encoder import Encoder, TextEncoder, encode_all
 from miner.corpus import Corpus, Ranked, Vector, best, passing
-from miner.decode import Region, crop_views, decode_image, min_side_for, read_bytes
+from miner.decode.files import read_bytes
+from miner.decode.image import decode_image
+from miner.decode.sweep import decode_sweep, sweep_format
+from miner.decode.views import Region, crop_views, min_side_for
+from miner.embed import sweep_input
 from miner.encoders import get_encoder
 from miner.errors import BadInput, NotFound, UnknownName, UsageError
 from miner.hits import Hit, Hits
@@ -31,12 +36,13 @@ MAX_TEXT = 1_000
 MAX_PARTS = 100
 NOT_WEIGHT = 0.5  # what is to be avoided counts less than what is sought, as in Rocchio (1971)
 
-_FILE = ["sample_data_id", "modality", "uri", "offset", "length", "fileformat"]
+_FILE = ["sample_data_id", "uri", "offset", "length", "fileformat"]
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is sought: at least one of texts, images (paths or URIs) and `like` (ids of readings or clips).
+    """What is sought: at least one of texts, images and LiDAR sweeps (paths or URIs), `like` (ids of readings or
+    clips).
 
     Raises UsageError where a value is out of its limits, saying which are.
     """
@@ -44,6 +50,7 @@ class Query:
     texts: tuple[str, ...] = ()
     not_texts: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    lidar: tuple[str, ...] = ()
     like: tuple[str, ...] = ()
     k: int = 10
     per: str = "clip"
@@ -55,17 +62,28 @@ class Query:
             raise UsageError(f"k = {self.k!r}: expected a whole number from 1 to {MAX_K:,}")
         if self.per not in ("clip", "frame"):
             raise UsageError(f"per = {self.per!r}: expected 'clip' or 'frame'")
-        for name in ("texts", "not_texts", "images", "like"):
+        for name in ("texts", "not_texts", "images", "lidar", "like"):
             object.__setattr__(self, name, _strings(name, getattr(self, name)))
-        if not (self.texts or self.images or self.like):
-            raise UsageError("nothing to search for", "Give a text, an image or the id of something alike.")
+        if not (self.texts or self.images or self.lidar or self.like):
+            raise UsageError("nothing to search for", "Give a text, an image, a sweep or the id of something alike.")
+        if self.lidar and (self.texts or self.not_texts or self.images):
+            raise UsageError("texts and images find camera frames, a sweep finds sweeps: their vectors do not compare")
         if self.where is not None:
             parse_filter(self.where)
 
     @property
     def needs_encoder(self) -> bool:
         """Whether anything has to be embedded; ids alone do not."""
-        return bool(self.texts or self.not_texts or self.images)
+        return bool(self.texts or self.not_texts or self.images or self.lidar)
+
+    def modality(self, store: Store) -> str | None:
+        """Whose vectors are compared: camera or lidar; None where ids of clips alone leave it open."""
+        if self.texts or self.not_texts or self.images:
+            return "camera"
+        if self.lidar or not store.exists("sample_data"):
+            return "lidar" if self.lidar else None
+        named = store.scan("sample_data", ["modality"], one_of("sample_data_id", self.like))["modality"].to_pylist()
+        return named[0] if named else None
 
     def to_dict(self) -> dict[str, Any]:
         """The query as JSON values."""
@@ -95,7 +113,7 @@ def search(store: Store, query: Query, encoder: Encoder | None = None, corpus: C
     Raises UsageError (an encoder other than the table's, a filter that makes no sense) and NotFound (no vectors, an
     unknown id, no picture at a path).
     """
-    corpus = corpus or Corpus.load(store, query.encoder)
+    corpus = corpus or Corpus.load(store, query.encoder, query.modality(store))
     started = time.perf_counter()
     examples = [_example(corpus, each) for each in query.like]
     vector = _fused(corpus.index, query, encoder, [example.vector for example in examples])
@@ -152,6 +170,7 @@ def _fused(index: Index, query: Query, encoder: Encoder | None, examples: list[V
         sought += _text_vectors(encoder, query.texts)
         avoided += _text_vectors(encoder, query.not_texts)
         sought += [_image_vector(encoder, uri) for uri in query.images]
+        sought += [_sweep_vector(encoder, uri) for uri in query.lidar]
     total: Vector = np.sum(np.stack(sought), axis=0)
     return _unit(total - NOT_WEIGHT * np.sum(np.stack(avoided), axis=0) if avoided else total)
 
@@ -194,6 +213,17 @@ def _image_vector(encoder: Encoder, uri: str) -> Vector:
     return vector
 
 
+def _sweep_vector(encoder: Encoder, uri: str) -> Vector:
+    """The vector of a LiDAR sweep. Raises NotFound for no such file, UsageError for no sweep."""
+    try:
+        data = read_bytes(uri)
+        sweep = decode_sweep(data, sweep_format(PurePath(uri).name, data), uri)
+    except BadInput as bad:
+        raise (NotFound if bad.reason == "missing-file" else UsageError)(f"sweep {bad.detail}") from bad
+    vector: Vector = encode_all(encoder, sweep_input(sweep, encoder.input.size)[None])[0]
+    return vector
+
+
 def _unit(vector: Vector) -> Vector:
     length = float(np.linalg.norm(vector))
     if not np.isfinite(length):
@@ -206,13 +236,13 @@ def _unit(vector: Vector) -> Vector:
 
 def _described(store: Store, corpus: Corpus, found: Ranked) -> tuple[Hit, ...]:
     rows = corpus.index.rows.take(found.row).to_pylist()
+    kind = "lidar" if corpus.index.modality == "lidar" else "image"
     files = _by_key(store, "sample_data", _FILE, {row["sample_data_id"] for row in rows})
     scenes = _by_key(store, "scenes", ["scene_id", "name"], {row["scene_id"] for row in rows})
     windows = corpus.clips.take(pa.array(found.clip, mask=found.clip < 0)).to_pylist()
     hits = []
     for rank, (row, window, score) in enumerate(zip(rows, windows, found.score.tolist(), strict=True), 1):
         file = files.get(row["sample_data_id"], {})
-        kind = "image" if file.get("modality", "camera") == "camera" else file["modality"]
         region = None if row["region"] is None else Region(**row["region"])
         hit = Hit(
             rank=rank,

@@ -10,7 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from miner.errors import BadInput
 from miner.store import Store
@@ -22,13 +25,22 @@ class Output:
 
     `unit` is the column that holds the key of the row's unit: a unit with rows there is done as far as this table goes.
     None marks a child table: its rows say nothing about the unit. `one_per_unit` is a filter that leaves one row of
-    each unit where it may have several, so that counting rows counts units.
+    each unit where it may have several, so that counting rows counts units. `kind` is the kind of units the table is
+    for (None: all): a unit of another kind is done as far as this table goes.
     """
 
     table: str
     schema: pa.Schema
     unit: str | None
     one_per_unit: str | None = None
+    kind: str | None = None
+
+    def of_kind(self, units: pa.Table) -> NDArray[np.bool_]:
+        """Which units this table is for."""
+        if self.kind is None:
+            return np.ones(len(units), np.bool_)
+        same: NDArray[np.bool_] = pc.equal(units["kind"], self.kind).to_numpy().astype(np.bool_)
+        return same
 
 
 @dataclass(frozen=True)
@@ -78,11 +90,12 @@ class Stage(ABC):
 
     @abstractmethod
     def counts(self, store: Store) -> pa.Table:
-        """Units per scene: columns scene_id (string), units (int64)."""
+        """Units per scene: columns scene_id (string), units (int64), and `units:<kind>` for each kind of an output."""
 
     @abstractmethod
     def units(self, store: Store, scene_filter: str, scene_ids: pa.Array) -> pa.Table:
-        """The units of some scenes: columns `key`, `scene_id` and whatever `prepare` wants, one row a unit.
+        """The units of some scenes: columns `key`, `scene_id` and whatever `prepare` wants, one row a unit; `kind` if
+        an output has one.
 
         `scene_filter` is SQL on the column scene_id that lets through at least `scene_ids`; rows of other scenes are
         dropped by the caller.

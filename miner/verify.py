@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from miner.errors import NotFound
 from miner.schema import IMPORTED, TABLES, key_of
-from miner.store import Store
+from miner.store import Store, one_of
 
 _REFERENCES = (
     ("sample_data", "scene_id", "scenes"),
@@ -21,7 +21,6 @@ _REFERENCES = (
     ("clip_facts", "clip_id", "clips"),
     ("assets", "sample_data_id", "sample_data"),
 )
-_FRAMES = ("sample_data", "sample_data_id", "modality = 'camera'", "embed")
 _SHOWN = 5
 
 
@@ -52,7 +51,9 @@ def _checks(store: Store) -> Iterator[Check]:
     for table in vectors:
         yield _unit_length(store, table)
         if store.schema(table).metadata[b"version"] != IMPORTED.encode():  # a file may be of some frames only
-            yield _complete(store, table, "sample_data_id", "part = 0", _FRAMES)
+            kind = store.schema(table).metadata[b"modality"].decode()
+            readings = ("sample_data", "sample_data_id", one_of("modality", [kind]), "embed")
+            yield _complete(store, table, "sample_data_id", "part = 0", readings)
             yield _complete(store, "assets", "sample_data_id", "true", (table, "sample_data_id", "part = 0", ""))
     if store.count("clips"):  # a lake that is not cut yet is not damaged
         yield _complete(store, "clips", "scene_id", "true", ("scenes", "scene_id", "true", "cut"))

@@ -79,9 +79,10 @@ class BlockWorker:
         self, block: pa.Table, wanted: frozenset[str], rows: Mapping[str, pa.Table], failures: Sequence[Failure]
     ) -> None:
         """Rows in = rows out + quarantined, for every wanted output that says what is done."""
-        expected = set(block["key"].to_pylist()) - {failure.key for failure in failures}
+        failed = {failure.key for failure in failures}
         for output in self._stage.outputs:
             if output.unit is not None and output.table in wanted:
+                expected = set(block["key"].filter(pa.array(output.of_kind(block))).to_pylist()) - failed
                 found = set(rows[output.table][output.unit].to_pylist()) if output.table in rows else set()
                 missing = expected - found
                 if missing:

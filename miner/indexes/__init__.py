@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @runtime_checkable
 class Index(Protocol):
-    """Vectors of `table` at `table_version`, made by `encoder` in version `encoder_version`.
+    """Vectors of `table` at `table_version`, made by `encoder` in version `encoder_version` from one modality.
 
     `rows` says what each vector is of: embedding_id, sample_data_id, scene_id, channel, timestamp_ns, region.
     """
@@ -33,6 +33,9 @@ class Index(Protocol):
 
     @property
     def encoder_version(self) -> str: ...
+
+    @property
+    def modality(self) -> str: ...
 
     @property
     def rows(self) -> pa.Table: ...

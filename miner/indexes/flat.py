@@ -25,6 +25,7 @@ class FlatIndex:
     table_version: int
     encoder: str
     encoder_version: str
+    modality: str
     rows: pa.Table = field(repr=False)
     matrix: NDArray[np.float32] = field(repr=False)
 
@@ -37,7 +38,7 @@ class FlatIndex:
         rows = store.scan(table, [*ROWS, "vector"], version=version)
         matrix = _matrix(rows["vector"], int(metadata[b"dim"]))
         facts = rows.drop_columns(["vector"]).combine_chunks()  # taking rows of many chunks is slow
-        return cls(table, version, encoder, encoder_version, facts, matrix)
+        return cls(table, version, encoder, encoder_version, metadata[b"modality"].decode(), facts, matrix)
 
     @property
     def dim(self) -> int:

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from miner.decode import image_header
+from miner.decode.image import image_header
 from miner.errors import BadInput
 from miner.ids import make_id
 

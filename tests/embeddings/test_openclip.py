@@ -69,7 +69,7 @@ def test_equals_open_clip_with_squash() -> None:
     import torch
     from PIL import Image
 
-    from miner.decode import crop_views
+    from miner.decode.views import crop_views
 
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 256, (9, 16, 3), dtype=np.uint8).repeat(50, axis=0).repeat(50, axis=1)

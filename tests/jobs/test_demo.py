@@ -40,7 +40,7 @@ def test_the_lake_holds_the_drives(folder: Path, first: tuple[dict[str, Any], li
     assert document["changed"] and found == lake.describe()
     assert (found["scenes"], found["datasets"]) == (2, {"demo": 2})
     assert found["annotations"] > 0 and found["clips"] >= 2 and found["quarantine"] == {}
-    assert found["encoders"][0]["frames"] == lake.store.count("sample_data", "modality = 'camera'") > 0
+    assert found["encoders"][0]["readings"] == lake.store.count("sample_data", "modality = 'camera'") > 0
     assert lake.store.count("sample_data", "modality = 'lidar'") > 0
     assert all(check.ok for check in lake.verify())
     assert {"simulate", "ingest", "embed"} <= set(told)

@@ -133,7 +133,7 @@ def test_there_is_something_to_compare(test_data: Path) -> None:
 def test_nothing_is_lost_on_the_way(lake: Lake, test_data: Path) -> None:
     cameras = sum(COUNTS[dataset](test_data / dataset).readings["camera"] for dataset in COUNTS)
     [encoder] = lake.describe()["encoders"]
-    assert (encoder["frames"], lake.store.count("assets")) == (cameras, cameras)
+    assert (encoder["readings"], lake.store.count("assets")) == (cameras, cameras)
     assert lake.store.count("quarantine") == 0
     assert [check for check in lake.verify() if not check.ok] == []
     cut = lake.store.scan("clips", ["scene_id"])["scene_id"].to_pylist()

@@ -26,7 +26,7 @@ def corpus_of(seed: int, rows: int, clips: int, distinct: int) -> Corpus:
     windows = {"clip_id": [f"c{number:04d}" for number in rng.permutation(clips)], "scene_id": ["s"] * clips}
     spans = pa.table({**windows, "start_ns": np.zeros(clips, np.int64), "end_ns": np.zeros(clips, np.int64)})
     clip = (clips * rng.random(rows) ** 4).astype(np.int64) - (rng.random(rows) < 0.05)
-    index = FlatIndex("embeddings/x", 1, "x", "1", table, matrix)
+    index = FlatIndex("embeddings/x", 1, "x", "1", "camera", table, matrix)
     return Corpus(index, spans, np.arange(rows), clip)
 
 

@@ -47,7 +47,7 @@ def test_the_numbers_of_a_lake(lake: Lake) -> None:
     assert found["quarantine"] == {"empty-file": 1}
     [encoder] = found["encoders"]
     assert (encoder["encoder"], encoder["dim"], encoder["views"]) == ("hashing", 64, "whole")
-    assert (encoder["frames"], encoder["vectors"]) == (9, 9)
+    assert (encoder["readings"], encoder["vectors"]) == (9, 9)
     seconds = sum(row["end_ns"] - row["start_ns"] for row in rows(lake, "scenes")) / 1e9
     assert found["hours"] == pytest.approx(seconds / 3600)
     assert found["tables"].keys() == set(lake.store.tables())

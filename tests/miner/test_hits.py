@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from miner.decode import Region, decode_image
+from miner.decode.image import decode_image
+from miner.decode.views import Region
 from miner.hits import SCHEMA, Hit, Hits
 
 EVIL = "<script>alert('x')</script> \u202e\x1b[31m\n"

@@ -76,7 +76,11 @@ def lake_of(folder: Path, readings: list[Reading]) -> Store:
     ]
     write(store, "embeddings/hashing", VECTORS, vectors)
     facts = {"sha256": "", "num_bytes": 0, "flags": []}
-    assets = [{"sample_data_id": r.key, "scene_id": r.scene_id, **facts} for r in readings if "assets" in r.has]
+    assets = [
+        {"sample_data_id": r.key, "scene_id": r.scene_id, "modality": r.modality, **facts}
+        for r in readings
+        if "assets" in r.has
+    ]
     write(store, "assets", ASSETS, assets)
     why = {"reason": "r", "detail": "d", "attempts": 1, "run_id": "x"}
     bad = [{"stage": r.quarantined_by, "key": r.key, "scene_id": r.scene_id, **why} for r in readings]

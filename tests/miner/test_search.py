@@ -233,7 +233,7 @@ def test_the_answer_says_what_it_is_of(store: Store, corpus: Corpus) -> None:
     document = json.loads(json.dumps(hits.to_dict()))
     assert list(document) == ["lake", "query", "encoder", "index_id", "table_version", "elapsed_ms", "hits"]
     assert document["query"] == {
-        "texts": ["night"], "not_texts": [], "images": [], "like": [], "k": 2, "per": "clip",
+        "texts": ["night"], "not_texts": [], "images": [], "lidar": [], "like": [], "k": 2, "per": "clip",
         "where": "channel = 'CAM_FRONT'", "encoder": None,
     }  # fmt: skip
     assert (document["encoder"], document["table_version"]) == ("hashing", store.version("embeddings/hashing"))
@@ -324,7 +324,7 @@ def test_another_encoder_is_refused(store: Store, tmp_path: Path) -> None:
         search(newer, Query(texts=("a",), per="frame"))
     newer.ensure("embeddings/mine", embeddings_schema("mine", "1", DIM))
     newer.append("embeddings/mine", pa.Table.from_pylist(rows, embeddings_schema("mine", "1", DIM)))
-    with pytest.raises(UsageError, match=r"several encoders: hashing, mine"):
+    with pytest.raises(UsageError, match=r"several camera encoders: hashing, mine"):
         search(newer, Query(texts=("a",)))
     with pytest.raises(UsageError, match=r"'mine'.*unknown encoder"):
         search(newer, Query(texts=("a",), per="frame", encoder="mine"))

@@ -1,39 +1,25 @@
-"""Bytes to arrays: read a reading, decode it strictly, cut the views an encoder sees.
-
-A view depends on the bytes, its region and its size alone, never on what else is asked of the same frame.
-Bad data raises BadInput with the file, its size and the cause.
-"""
+"""Encoded pictures to pixels, strictly: bad data raises BadInput with the file, its size and the cause."""
 
 from __future__ import annotations
 
-import hashlib
-import math
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from miner.errors import BadInput, UnknownName
+from miner.decode.files import shown
+from miner.errors import BadInput
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Views = Literal["whole", "tiles", "whole+tiles"]
-
 MAX_PIXELS = 64_000_000
-MAX_TILES = 16
-NEARLY_SQUARE = 1.1  # a frame no longer than this times its short side is one view
-
-# Shrinking a reduced decode by 1.5 or more looks like shrinking the full one (53 dB on a 1600 x 900 road frame); by
-# less it does not (37 dB). Reductions by 2 and 4 are good and fast in the codec, those in between are neither.
-_DECODE_MARGIN = 1.5
-_REDUCING_GAP = 2.0
 
 _MAGIC = {
     b"\xff\xd8\xff": "jpg",
@@ -43,15 +29,6 @@ _MAGIC = {
     b"II*\x00": "tiff",
     b"MM\x00*": "tiff",
 }
-
-
-class Region(NamedTuple):
-    """A part of a frame as shares of its width and height, from the top left corner, 0 <= x0 < x1 <= 1."""
-
-    x0: float
-    y0: float
-    x1: float
-    y1: float
 
 
 @dataclass(frozen=True)
@@ -64,28 +41,24 @@ class ImageHeader:
     orientation: int = 1
 
 
-def read_bytes(uri: str, offset: int | None = None, length: int | None = None) -> bytes:
-    """The bytes of a local path, a `file://` URI or any URI that pyarrow.fs opens; optionally only a range of them.
+@dataclass(frozen=True)
+class Picture:
+    """One camera frame as it was read: `data` are its own bytes, width and height its pixels as displayed.
 
-    Raises BadInput: `missing-file`, `unreadable` (permission, a folder, a store's error), `truncated-file` (the range
-    goes past the end).
+    `decode(min_side)` gives uint8 RGB (H, W, 3), upright; where the format can do it cheaply reduced, with a short side
+    of at least `min_side` pixels (0: in full size). It raises BadInput.
     """
-    try:
-        data = _read_local(_local_path(uri), offset, length) if _is_local(uri) else _read_remote(uri, offset, length)
-    except FileNotFoundError as error:
-        raise BadInput("missing-file", f"{shown(uri)}: no such file") from error
-    except (OSError, ValueError) as error:  # ValueError: pyarrow on a malformed URI, Python on a NUL in a path
-        raise BadInput("unreadable", f"{shown(uri)}: {error}") from error
-    if length is not None and len(data) < length:
-        raise BadInput("truncated-file", f"{shown(uri)}: {length} bytes asked at {offset or 0}, got {len(data)}")
-    return data
 
+    data: bytes
+    width: int
+    height: int
+    decode: Callable[[int], NDArray[np.uint8]]
 
-def shown(uri: str) -> str:
-    """`uri` fit for a message: without credentials and query string."""
-    if _is_local(uri):
-        return uri
-    return re.sub(r"//[^/@]*@", "//", uri).partition("?")[0]
+    @classmethod
+    def encoded(cls, data: bytes, fileformat: str, uri: str) -> Picture:
+        """A picture in a file of its own; looks at the header only. Raises BadInput as `image_header`."""
+        header = image_header(data, uri)
+        return cls(data, header.width, header.height, lambda side: decode_image(data, fileformat, uri, side))
 
 
 def sniff(data: bytes) -> str | None:
@@ -141,96 +114,12 @@ def decode_image(data: bytes, fileformat: str, uri: str, min_side: int = 0) -> N
     return _upright(pixels, header.orientation)
 
 
-def regions(width: int, height: int, views: str) -> list[Region | None]:
-    """The parts of a `width` x `height` frame that become rows; None is the whole frame.
-
-    `whole` squashes the full frame to the encoder's square. `tiles` are ceil(long / short) squares over the long side,
-    evenly spaced, together covering every pixel. `whole+tiles` is both. A nearly square frame is one view in each.
-
-    Raises BadInput `not-a-frame` where that would be more than 16 tiles, UnknownName for other `views`.
-    """
-    if views not in get_args(Views):
-        raise UnknownName.of("views", views, get_args(Views))
-    tiles = _tiles(width, height) if views != "whole" else []
-    if not tiles:
-        return [None]
-    return [None, *tiles] if views == "whole+tiles" else list(tiles)
-
-
-def crop_views(image: NDArray[np.uint8], parts: list[Region | None], size: int) -> NDArray[np.uint8]:
-    """Parts of a frame, each squashed to a square: uint8 (H, W, 3) to uint8 (len(parts), size, size, 3).
-
-    Antialiased bicubic, as CLIP models were trained with.
-    """
-    from PIL import Image
-
-    height, width = image.shape[:2]
-    source = Image.fromarray(image)
-    views = np.empty((len(parts), size, size, 3), np.uint8)
-    for view, part in zip(views, parts, strict=True):
-        x0, y0, x1, y1 = part or (0.0, 0.0, 1.0, 1.0)
-        box = (x0 * width, y0 * height, min(x1 * width, width), min(y1 * height, height))
-        view[:] = np.asarray(source.resize((size, size), Image.Resampling.BICUBIC, box, _REDUCING_GAP))
-    return views
-
-
-def min_side_for(size: int) -> int:
-    """The `min_side` to decode with for views of `size` pixels: every view's short side is then large enough."""
-    return math.ceil(_DECODE_MARGIN * size)
-
-
 def encode_jpeg(pixels: NDArray[np.uint8], quality: int = 75) -> bytes:
     """uint8 RGB (H, W, 3) as a JPEG file, for thumbnails."""
     import simplejpeg
 
     data: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=quality)
     return data
-
-
-def asset_of(data: bytes, header: ImageHeader | None = None) -> dict[str, str | int | None]:
-    """What an `assets` row says of a reading's bytes: sha256, num_bytes, and width and height of a picture."""
-    return {
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "num_bytes": len(data),
-        "width": header.width if header else None,
-        "height": header.height if header else None,
-    }
-
-
-def _is_local(uri: str) -> bool:
-    return "://" not in uri or uri.startswith("file://")
-
-
-def _local_path(uri: str) -> str:
-    return unquote(urlsplit(uri).path) if uri.startswith("file://") else uri
-
-
-def _read_local(path: str, offset: int | None, length: int | None) -> bytes:
-    with open(path, "rb") as file:
-        file.seek(offset or 0)
-        return file.read(-1 if length is None else length)
-
-
-def _read_remote(uri: str, offset: int | None, length: int | None) -> bytes:
-    from pyarrow import fs
-
-    filesystem, path = fs.FileSystem.from_uri(uri)
-    with filesystem.open_input_file(path) as file:
-        file.seek(min(offset or 0, file.size()))
-        data: bytes = file.read() if length is None else file.read(length)
-        return data
-
-
-def _tiles(width: int, height: int) -> list[Region]:
-    long, short = max(width, height), min(width, height)
-    if long <= NEARLY_SQUARE * short:
-        return []
-    count = math.ceil(long / short)
-    if count > MAX_TILES:
-        raise BadInput("not-a-frame", f"{width} x {height} pixels: more than {MAX_TILES} times as long as wide")
-    starts = [round(i * (long - short) / (count - 1)) for i in range(count)]
-    spans = [(start / long, (start + short) / long) for start in starts]
-    return [Region(a, 0.0, b, 1.0) if width >= height else Region(0.0, a, 1.0, b) for a, b in spans]
 
 
 def _jpeg_header(data: bytes, uri: str) -> tuple[int, int, int]:

@@ -1,0 +1,72 @@
+"""A reading of any file format as a picture or a sweep; each format is one file of this folder.
+
+Bad data raises BadInput with the file, its size and the cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+from miner.decode.files import read_bytes
+from miner.decode.image import Picture
+from miner.decode.sweep import SWEEP_FORMATS, Sweep, decode_sweep
+
+VIDEO_FORMATS = frozenset({"mp4", "m4v", "mov", "mkv", "avi", "webm"})
+
+
+class Container(Protocol):
+    """A file that holds many readings, kept open: a video, an MCAP file."""
+
+    def read(self, offset: int, length: int, uri: str) -> Picture | Sweep:
+        """The reading whose byte range and URI (with its fragment) a row of `sample_data` gives. Raises BadInput."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Recordings:
+    """Opens readings one after the other. The last container stays open, so neighbours in it cost one opening.
+
+    Use as a context manager, in one thread.
+    """
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._file, self._container = "", None
+
+    def __enter__(self) -> Recordings:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def read(self, reading: Mapping[str, Any]) -> Picture | Sweep:
+        """The picture or sweep of a row of `sample_data` (uri, offset, length, fileformat). Raises BadInput."""
+        uri, fileformat = reading["uri"], reading["fileformat"]
+        if fileformat in VIDEO_FORMATS or fileformat == "mcap":
+            return self._opened(uri, fileformat).read(reading["offset"], reading["length"], uri)
+        data = read_bytes(uri, reading["offset"], reading["length"])
+        if fileformat in SWEEP_FORMATS:
+            return decode_sweep(data, fileformat, uri)
+        return Picture.encoded(data, fileformat, uri)
+
+    def _opened(self, uri: str, fileformat: str) -> Container:
+        file = uri.partition("#")[0] if fileformat == "mcap" else uri
+        if self._container is None or self._file != file:
+            self._stack.close()
+            self._container, self._file = None, file
+            self._container = _open(file, fileformat)
+            self._stack.callback(self._container.close)
+        return self._container
+
+
+def _open(file: str, fileformat: str) -> Container:
+    if fileformat == "mcap":
+        from miner.decode.mcap import McapFile
+
+        return McapFile(file)
+    from miner.decode.video import VideoFile
+
+    return VideoFile(file)

@@ -1,0 +1,65 @@
+"""Reading whole files and ranges of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from miner.decode.files import _read_remote, read_bytes, shown
+from miner.errors import BadInput
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_reads_whole_and_part(tmp_path: Path, scheme: str) -> None:
+    path = tmp_path / "a file.bin"
+    path.write_bytes(bytes(range(100)))
+    uri = scheme + (str(path).replace(" ", "%20") if scheme else str(path))
+    assert read_bytes(uri) == bytes(range(100))
+    assert read_bytes(uri, 10, 5) == bytes(range(10, 15))
+    assert read_bytes(uri, 90) == bytes(range(90, 100))
+    assert read_bytes(uri, 5, 0) == b""
+
+
+def test_other_filesystems_through_arrow(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    path.write_bytes(bytes(range(100)))
+    assert _read_remote(path.as_uri(), None, None) == bytes(range(100))
+    assert _read_remote(path.as_uri(), 98, 5) == bytes([98, 99])
+    assert _read_remote(path.as_uri(), 500, None) == b""
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 101), (99, 2), (500, 1)])
+def test_a_range_past_the_end(tmp_path: Path, offset: int, length: int) -> None:
+    path = tmp_path / "x.bin"
+    path.write_bytes(bytes(100))
+    with pytest.raises(BadInput, match="truncated-file") as caught:
+        read_bytes(str(path), offset, length)
+    assert str(length) in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("none.jpg", "missing-file"), ("", "unreadable"), ("nul\0.jpg", "unreadable")]
+)
+def test_files_that_cannot_be_read(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        read_bytes(f"{tmp_path}/{name}")
+    assert caught.value.reason == reason and str(tmp_path) in caught.value.detail
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_no_permission(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    path.write_bytes(b"x")
+    path.chmod(0)
+    with pytest.raises(BadInput, match="unreadable"):
+        read_bytes(str(path))
+
+
+def test_unknown_scheme_and_no_secrets_in_messages() -> None:
+    with pytest.raises(BadInput, match="unreadable") as caught:
+        read_bytes("nosuch://key:canary@bucket/a.jpg?token=canary")
+    assert "nosuch://bucket/a.jpg" in caught.value.detail
+    assert shown("s3://bucket/a.jpg?X-Amz-Signature=canary") == "s3://bucket/a.jpg"
+    assert shown("/data/what?/a@b.jpg") == "/data/what?/a@b.jpg"
