@@ -33,9 +33,7 @@ LakeArg = Annotated[str, typer.Argument(help="Folder or URI of the lake.", show_
 LakeOpt = Annotated[str, typer.Option("--lake", help="Folder or URI of the lake.", show_default=False)]
 Encoders = Annotated[
     list[str] | None,
-    typer.Option(
-        "--encoder", help="lite, openclip:MODEL/WEIGHTS, descriptor (LiDAR), ... [lite, descriptor]"
-    ),
+    typer.Option("--encoder", help="lite, openclip:MODEL/WEIGHTS, descriptor (LiDAR), ... [lite, descriptor]"),
 ]
 Views = Annotated[str | None, typer.Option("--views", help="What of a frame is embedded: whole, tiles or whole+tiles.")]
 ClipSeconds = Annotated[float | None, typer.Option("--clip-seconds", help="Length of a clip. [10]")]
@@ -212,17 +210,25 @@ def list_(lake: LakeArg, as_json: AsJson = False) -> None:
     _print(describe(Store.open(lake)), as_json, text.lake_text)
 
 
-@app.command(epilog="Example: **miner show lake scene-0061**")
+@app.command(epilog="Example: **miner show lake scene-0061 --png scene.png**")
 def show(
     lake: LakeArg,
     name: Annotated[str, typer.Argument(help="Id of a clip, reading or scene, or a scene's name.", show_default=False)],
+    png: Annotated[Path | None, typer.Option(help="Also draw cameras, bird's-eye view and timeline.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """All that is known of one scene, clip or reading."""
+    """All that is known of one scene, clip or reading; as a picture with --png."""
     from miner.describe import show as look
     from miner.store import Store
 
-    _print(look(Store.open(lake), name), as_json, text.item_text)
+    store = Store.open(lake)
+    document = look(store, name)
+    if png is not None:
+        from miner.moment import moment
+        from miner.show import figure_png
+
+        png.write_bytes(figure_png(moment(store, name)))
+    _print(document, as_json, text.item_text)
 
 
 @app.command(epilog="Example: **miner verify lake**")

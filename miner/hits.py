@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, overload
@@ -14,13 +14,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from miner.decode.files import read_bytes
-from miner.decode.image import decode_image, encode_jpeg
+from miner.decode import Recordings
+from miner.decode.image import encode_jpeg
 from miner.decode.views import Region
-from miner.errors import BadInput
+from miner.errors import BadInput, UsageError
+from miner.thumbnail import thumbnail
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
+
+    from miner.store import Store
 
 SCHEMA = pa.schema(
     [
@@ -38,7 +42,6 @@ SCHEMA = pa.schema(
     ]
 )
 _IN_NOTEBOOK = 24
-_THUMBNAIL_PX = 360
 _YEAR_2000_NS = 946_684_800 * 10**9
 
 
@@ -47,7 +50,8 @@ class Hit:
     """A clip or frame that was found, with its best frame.
 
     `clip_id`, `start_ns` and `end_ns` are None for a frame in no clip, `uri` for a reading the lake no longer knows.
-    `evidence` is the score by kind of reading; `region` the part of the frame that scored, None for all of it.
+    `evidence` is the score by kind of reading; `region` the part of the frame that scored, None for all of it; `why`
+    says in words what is special, where a verb knows.
     """
 
     rank: int
@@ -66,6 +70,21 @@ class Hit:
     fileformat: str = ""
     offset: int | None = None
     length: int | None = None
+    why: str = ""
+    store: Store | None = field(default=None, repr=False, compare=False)
+
+    def show(self) -> Figure:
+        """The hit as a matplotlib figure: all cameras, bird's-eye view with boxes, timeline of its clip.
+
+        Raises UsageError for a hit that came from no lake or where matplotlib is missing.
+        """
+        from miner.moment import moment
+        from miner.show import figure
+
+        if self.store is None:
+            raise UsageError("this hit is of no lake", "Take it from lake.search(...).")
+        title = f"{self.rank}. {self.score:.3f}   {self.scene}   {self.channel}   {shown_time(self.timestamp_ns)}"
+        return figure(moment(self.store, self.sample_data_id), _plain(title))
 
     def to_dict(self) -> dict[str, Any]:
         """The hit as JSON values, with the keys of SCHEMA."""
@@ -140,6 +159,7 @@ class Hits(Sequence[Hit]):
     def headline(self) -> str:
         """What was asked and how much was found, in one line."""
         asked = [*self.query.get("texts", ()), *(PurePath(image).name for image in self.query.get("images", ()))]
+        asked += [PurePath(sweep).name for sweep in self.query.get("lidar", ())]
         asked += [f"like {each}" for each in self.query.get("like", ())]
         asked += [f"not {text}" for text in self.query.get("not_texts", ())]
         where = f" where {self.query['where']}" if self.query.get("where") else ""
@@ -218,12 +238,13 @@ def page(answers: Sequence[Hits], title: str = "scene-miner") -> str:
 
 
 def _grid(hits: Sequence[Hit], headline: str) -> str:
-    figures = "".join(_figure(hit) for hit in hits) or "<p>nothing found</p>"
+    with Recordings() as recordings:
+        figures = "".join(_figure(recordings, hit) for hit in hits) or "<p>nothing found</p>"
     return f'<section class="miner-hits"><h2>{html.escape(headline)}</h2><div class="grid">{figures}</div></section>'
 
 
-def _figure(hit: Hit) -> str:
-    picture = _picture(hit)
+def _figure(recordings: Recordings, hit: Hit) -> str:
+    picture = _picture(recordings, hit)
     scene, channel, time = (
         html.escape(_plain(text)) for text in (hit.scene, hit.channel, shown_time(hit.timestamp_ns))
     )
@@ -234,10 +255,10 @@ def _figure(hit: Hit) -> str:
     )
 
 
-def _picture(hit: Hit) -> str:
+def _picture(recordings: Recordings, hit: Hit) -> str:
     """The frame with the region that scored outlined, or a box that says why there is no picture."""
     try:
-        pixels = _frame(hit)
+        pixels = _frame(recordings, hit)
     except BadInput as bad:
         return f'<div class="frame none">{html.escape(_plain(str(bad)))}</div>'
     height, width = pixels.shape[:2]
@@ -252,15 +273,8 @@ def _picture(hit: Hit) -> str:
     return f'<div class="frame"><img {source}>{outline}</div>'
 
 
-def _frame(hit: Hit) -> NDArray[np.uint8]:
-    """The hit's frame as uint8 RGB, about _THUMBNAIL_PX wide. Raises BadInput where there is no picture."""
+def _frame(recordings: Recordings, hit: Hit) -> NDArray[np.uint8]:
+    """The hit's frame or sweep as small uint8 RGB. Raises BadInput where there is none."""
     if hit.uri is None:
         raise BadInput("no-file", f"reading {hit.sample_data_id} has no file")
-    if set(hit.evidence) != {"image"}:
-        raise BadInput("no-picture", f"{', '.join(hit.evidence)} sweep of {hit.channel}")
-    pixels = decode_image(read_bytes(hit.uri, hit.offset, hit.length), hit.fileformat, hit.uri, min_side=_THUMBNAIL_PX)
-    step = max(1, round(pixels.shape[1] / _THUMBNAIL_PX))
-    height, width = (side // step * step for side in pixels.shape[:2])
-    blocks = pixels[:height, :width].reshape(height // step, step, width // step, step, 3)
-    small: NDArray[np.uint8] = blocks.mean(axis=(1, 3)).round().astype(np.uint8)
-    return small
+    return thumbnail(recordings, {name: getattr(hit, name) for name in ("uri", "offset", "length", "fileformat")})

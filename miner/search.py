@@ -261,6 +261,7 @@ def _described(store: Store, corpus: Corpus, found: Ranked) -> tuple[Hit, ...]:
             fileformat=file.get("fileformat", ""),
             offset=file.get("offset"),
             length=file.get("length"),
+            store=store,
         )
         hits.append(hit)
     return tuple(hits)

@@ -148,12 +148,20 @@ def test_page_says_why_there_is_no_picture(tmp_path: Path) -> None:
         hit(1, str(tmp_path / "gone.png")),
         hit(2, str(tmp_path / "cut.png")),
         hit(3, None),
-        hit(4, str(tmp_path / "sweep.bin"), evidence={"lidar": 0.1}, channel="LIDAR_TOP"),
+        hit(4, str(tmp_path / "sweep.bin"), evidence={"lidar": 0.1}, fileformat="kitti_bin"),
     )
     text = hits.to_html()
     assert len(Page(text).named("figure")) == 4 and not Page(text).named("img")
-    for reason in ("missing-file", "truncated-image", "no-file", "lidar sweep of LIDAR_TOP"):
+    for reason in ("missing-file", "truncated-image", "no-file", "bad-size: "):
         assert reason in text
+
+
+def test_a_sweep_is_shown_from_above(tmp_path: Path) -> None:
+    points = np.random.default_rng(0).uniform(0, 1, (5000, 4)).astype(np.float32) * np.float32((20, 20, 3, 1))
+    points.tofile(tmp_path / "sweep.bin")
+    swept = hit(1, str(tmp_path / "sweep.bin"), evidence={"lidar": 0.1}, fileformat="kitti_bin")
+    [image] = Page(hits_of(swept).to_html()).named("img")
+    assert image["width"] == image["height"] == "360"
 
 
 def test_page_escapes_everything(tmp_path: Path) -> None:
