@@ -201,6 +201,25 @@ def search(
     _print(hits.to_dict(), as_json, lambda _: repr(hits))
 
 
+@app.command(epilog="Example: **miner rare lake -k 10 --html rare.html**")
+def rare(
+    lake: LakeArg,
+    k: Annotated[int, typer.Option("-k", help="How many clips.")] = 20,
+    neighbours: Annotated[int, typer.Option(help="To how many clips of other scenes the distance is taken.")] = 5,
+    where: Annotated[str | None, typer.Option(help="Filter, as for search.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Whose vectors; the camera's if not given.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with pictures.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Clips that are unlike all others, and why."""
+    from miner.lake import open
+
+    hits = open(lake).rare(k, neighbours=neighbours, where=where, encoder=encoder)
+    if html is not None:
+        hits.to_html(html)
+    _print(hits.to_dict(), as_json, lambda _: repr(hits))
+
+
 @app.command(name="ls", epilog="Example: **miner ls lake --json**")
 def list_(lake: LakeArg, as_json: AsJson = False) -> None:
     """What is in a lake: scenes, sensors, clips, encoders, quarantine."""

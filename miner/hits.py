@@ -39,6 +39,7 @@ SCHEMA = pa.schema(
         ("end_ns", pa.int64()),
         ("uri", pa.string()),
         ("evidence", pa.map_(pa.string(), pa.float32())),
+        ("why", pa.string()),
     ]
 )
 _IN_NOTEBOOK = 24
@@ -161,6 +162,7 @@ class Hits(Sequence[Hit]):
         asked = [*self.query.get("texts", ()), *(PurePath(image).name for image in self.query.get("images", ()))]
         asked += [PurePath(sweep).name for sweep in self.query.get("lidar", ())]
         asked += [f"like {each}" for each in self.query.get("like", ())]
+        asked += [self.query["verb"]] if "verb" in self.query else []
         asked += [f"not {text}" for text in self.query.get("not_texts", ())]
         where = f" where {self.query['where']}" if self.query.get("where") else ""
         found = f"{len(self.hits)} {self.query.get('per', 'hit')}{'' if len(self.hits) == 1 else 's'}"
@@ -179,9 +181,11 @@ def _text_table(hits: Sequence[Hit]) -> str:
     ]  # fmt: skip
     cells = [head, *([_shortened(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
-    )
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    for place, hit in reversed(list(enumerate(hits, 1))):
+        if hit.why:
+            lines.insert(place + 1, f"{' ' * (widths[0] + 2)}{_plain(hit.why)}")
+    return "\n".join(lines)
 
 
 def shown_time(time_ns: int) -> str:
@@ -221,6 +225,7 @@ color:var(--quiet);text-align:center;overflow-wrap:anywhere;font-size:12px;box-s
 .miner-hits figcaption{padding:8px 10px;overflow-wrap:anywhere}
 .miner-hits figcaption b{font-variant-numeric:tabular-nums}
 .miner-hits figcaption div{color:var(--quiet);font-size:12px}
+.miner-hits figcaption p{margin:4px 0 0;font-size:12px}
 """
 
 _PAGE = """<!doctype html>
@@ -249,9 +254,10 @@ def _figure(recordings: Recordings, hit: Hit) -> str:
         html.escape(_plain(text)) for text in (hit.scene, hit.channel, shown_time(hit.timestamp_ns))
     )
     where = html.escape(_plain(hit.uri or hit.sample_data_id))
+    why = f"<p>{html.escape(_plain(hit.why))}</p>" if hit.why else ""
     return (
         f'<figure id="hit-{hit.rank}" title="{where}">{picture}<figcaption><b>{hit.rank}. {hit.score:.3f}</b> {channel}'
-        f"<div>{time}</div><div>{scene}</div><div>{html.escape(hit.clip_id or '')}</div></figcaption></figure>"
+        f"<div>{time}</div><div>{scene}</div><div>{html.escape(hit.clip_id or '')}</div>{why}</figcaption></figure>"
     )
 
 

@@ -24,6 +24,7 @@ from miner.imported import ImportStage
 from miner.index import KEYED, reductions
 from miner.ingest import IngestStage
 from miner.lineage import Run
+from miner.rare import rare
 from miner.readers import Reader, find_reader
 from miner.search import Query, search
 from miner.store import Store, one_of
@@ -128,6 +129,10 @@ class Lake:
         )
         corpus = self._corpus(query.encoder, query.modality(self.store))
         return search(self.store, query, self._encoder(corpus.index.encoder) if query.needs_encoder else None, corpus)
+
+    def rare(self, k: int = 20, *, neighbours: int = 5, where: str | None = None, encoder: str | None = None) -> Hits:
+        """The k clips that are least like the clips of other scenes, each with why. Raises as `miner.rare.rare`."""
+        return rare(self.store, k, neighbours, where, self._corpus(encoder, None))
 
     def verify(self) -> list[Check]:
         """Whether the lake holds what it says."""

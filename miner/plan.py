@@ -7,7 +7,7 @@ most `CHUNK` at a time, so a plan over tens of millions of readings needs little
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -45,10 +45,16 @@ class Plan:
     @property
     def open_units(self) -> int:
         """About how many units are pending: exact but for units in quarantine or lacking different outputs."""
+        return int(self.open_per_scene.sum())
+
+    @property
+    def open_per_scene(self) -> NDArray[np.int64]:
+        """The same for each scene: what the outputs for one kind lack at most, summed over kinds."""
         kinds = np.array([output.kind or "" for output in self.stage.outputs if output.unit is not None])
         most = {kind: self.lacking[kinds == kind].max(axis=0) for kind in set(kinds.tolist())}
         for_all = most.pop("", np.zeros_like(self.units))
-        return int(np.maximum(for_all, sum(most.values(), np.zeros_like(self.units))).sum())
+        lacking: NDArray[np.int64] = np.maximum(for_all, sum(most.values(), np.zeros_like(self.units)))
+        return lacking
 
     @property
     def pending(self) -> int:
@@ -65,9 +71,10 @@ def make_plan(store: Store, stage: Stage) -> Plan:
         if output.unit is not None:
             units = inputs[f"units:{output.kind}" if output.kind else "units"].to_numpy()
             lacking.append((units - _done(store, output, scene_ids)).clip(min=0))
-    # Of these scenes only: a stage may have units of another source, or another file of vectors, in quarantine.
-    quarantined = int(_is_in(_column(store, "quarantine", "scene_id", f"stage = '{stage.name}'"), scene_ids).sum())
-    return Plan(stage, scene_ids, inputs["units"].to_numpy(), np.array(lacking).reshape(len(lacking), -1), quarantined)
+    plan = Plan(stage, scene_ids, inputs["units"].to_numpy(), np.array(lacking).reshape(len(lacking), -1), 0)
+    # At most as many as a scene lacks: units of other encoders' sensors may be in quarantine for the same stage.
+    bad = _per_scene(store, "quarantine", f"stage = {quoted(stage.name)}", scene_ids)
+    return replace(plan, quarantined=int(np.minimum(bad, plan.open_per_scene).sum()))
 
 
 def pending(store: Store, plan: Plan) -> Iterator[pa.Table]:
@@ -117,13 +124,19 @@ def _lacking(store: Store, stage: Stage, scenes: pa.Array) -> pa.Table:
 
 
 def _done(store: Store, output: Output, scene_ids: pa.Array) -> NDArray[np.int64]:
-    if not store.exists(output.table):
+    rows = _per_scene(store, output.table, output.one_per_unit, scene_ids)
+    return np.minimum(rows, 1) if output.unit == "scene_id" else rows
+
+
+def _per_scene(store: Store, table: str, filter: str | None, scene_ids: pa.Array) -> NDArray[np.int64]:
+    """Rows of a table for each of the scenes."""
+    if not store.exists(table):
         return np.zeros(len(scene_ids), np.int64)
-    counts = scene_counts(store, output.table, output.one_per_unit)
+    counts = scene_counts(store, table, filter)
     place = pc.index_in(scene_ids, counts["scene_id"]).to_numpy(zero_copy_only=False)
     found = np.append(counts["units"].to_numpy(), 0)
     rows: NDArray[np.int64] = found[np.where(np.isnan(place), len(found) - 1, place).astype(np.int64)]
-    return np.minimum(rows, 1) if output.unit == "scene_id" else rows
+    return rows
 
 
 def scene_counts(store: Store, table: str, filter: str | None = None) -> pa.Table:

@@ -127,12 +127,12 @@ def search(store: Store, query: Query, encoder: Encoder | None = None, corpus: C
     if query.where is not None:
         allowed &= passing(store, corpus, parse_filter(query.where))
     found = best(corpus, np.flatnonzero(allowed), vector, query.k, query.per)
-    hits = _described(store, corpus, found)
+    hits = described(store, corpus, found)
     return Hits(
         lake=store.uri,
         query=query.to_dict(),
         encoder=corpus.index.encoder,
-        index_id=_index_id(store, corpus.index),
+        index_id=index_id(store, corpus.index),
         table_version=corpus.index.table_version,
         elapsed_ms=round((time.perf_counter() - started) * 1e3, 3),
         hits=hits,
@@ -234,7 +234,8 @@ def _unit(vector: Vector) -> Vector:
     return unit
 
 
-def _described(store: Store, corpus: Corpus, found: Ranked) -> tuple[Hit, ...]:
+def described(store: Store, corpus: Corpus, found: Ranked) -> tuple[Hit, ...]:
+    """Ranked rows as hits, with what the lake knows of their files, clips and scenes."""
     rows = corpus.index.rows.take(found.row).to_pylist()
     kind = "lidar" if corpus.index.modality == "lidar" else "image"
     files = _by_key(store, "sample_data", _FILE, {row["sample_data_id"] for row in rows})
@@ -274,7 +275,7 @@ def _by_key(store: Store, table: str, columns: list[str], keys: set[str]) -> dic
     return {row[columns[0]]: row for row in store.scan(table, columns, one_of(columns[0], sorted(keys))).to_pylist()}
 
 
-def _index_id(store: Store, index: Index) -> str | None:
+def index_id(store: Store, index: Index) -> str | None:
     """The id under which the manifest knows the index; None for vectors newer than the last `miner index`."""
     if not store.exists("indexes"):
         return None

@@ -16,6 +16,7 @@ KEYS = {
     "clip_facts": ["clip_id"],
     "quarantine": ["stage", "key"],
     "embeddings/hashing": ["embedding_id"],
+    "embeddings/descriptor": ["embedding_id"],
 }
 
 

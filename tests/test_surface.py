@@ -9,7 +9,7 @@ PUBLIC = {
     *("MinerError", "UsageError", "UnknownName", "SchemaError", "NotFound", "Conflict", "BadInput"),
 }
 LAKE = {
-    *("ingest", "cut", "embed", "embed_from", "index", "search", "describe", "show", "verify"),
+    *("ingest", "cut", "embed", "embed_from", "index", "search", "rare", "describe", "show", "verify"),
     *("uri", "store", "executor", "settings"),
 }
 

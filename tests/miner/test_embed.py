@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from miner.embed import table_of
+from miner.decode.sweep import Sweep
+from miner.embed import EmbedStage, sweep_input, table_of
 from miner.errors import UnknownName, UsageError
 from miner.executor import LocalExecutor
 from miner.lake import Lake, create
+from miner.simulation import Spec, record
 from tests.recordings import write_drives
 from tests.tables import contents
 
@@ -188,3 +191,79 @@ def test_vectors_are_bit_equal_whatever_the_split(lake: Lake, tmp_path: Path, so
         other = make_lake(tmp_path / f"lake-{threads}", source, threads)
         other.embed(["hashing"])
         assert contents(other.uri)["embeddings/hashing"] == expected
+
+
+@pytest.fixture(scope="module")
+def drives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two simulated drives of three cameras and a LiDAR, two readings of each."""
+    folder = tmp_path_factory.mktemp("drives")
+    shape = {"width": 96, "height": 54, "beams": 8, "azimuths": 90}
+    record(Spec(scenes=2, seconds=1.0, camera_hz=2.0, lidar_hz=2.0, **shape), folder)  # type: ignore[arg-type]
+    return folder
+
+
+def test_cameras_and_lidar_in_one_pass(drives: Path, tmp_path: Path) -> None:
+    lake = make_lake(tmp_path / "lake", drives)
+    report = lake.embed(["hashing", "descriptor"], "whole")
+    assert (report.units, report.written, report.quarantined) == (16, 16, 0)
+    assert report.rows == {"embeddings/hashing": 12, "embeddings/descriptor": 4, "assets": 16}
+    readings = {row["sample_data_id"]: row for row in lake.store.scan("sample_data").to_pylist()}
+    for table, modality in (("hashing", "camera"), ("descriptor", "lidar")):
+        rows = lake.store.scan(f"embeddings/{table}").to_pylist()
+        assert {readings[row["sample_data_id"]]["modality"] for row in rows} == {modality}
+        assert lake.store.schema(f"embeddings/{table}").metadata[b"modality"] == modality.encode()
+    for asset in lake.store.scan("assets").to_pylist():
+        reading = readings[asset["sample_data_id"]]
+        data = Path(reading["uri"]).read_bytes()
+        assert (asset["modality"], asset["sha256"]) == (reading["modality"], hashlib.sha256(data).hexdigest())
+        size = (asset["width"], asset["height"], asset["num_points"])
+        assert size == ((96, 54, None) if reading["modality"] == "camera" else (None, None, len(data) // 20))
+    assert not lake.embed(["hashing", "descriptor"]).changed and not lake.embed(["descriptor"]).changed
+    assert all(check.ok for check in lake.verify())
+
+
+def test_one_pass_gives_what_one_pass_per_sensor_gives(drives: Path, tmp_path: Path) -> None:
+    together, apart = make_lake(tmp_path / "a", drives), make_lake(tmp_path / "b", drives)
+    together.embed(["hashing", "descriptor"], "whole")
+    assert apart.embed(["descriptor"]).rows == {"embeddings/descriptor": 4, "assets": 4}
+    assert apart.embed(["hashing"], "whole").rows == {"embeddings/hashing": 12, "assets": 12}
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+@pytest.mark.parametrize("modality", ["camera", "lidar"])
+def test_rows_of_another_sensor_hide_no_missing_one(drives: Path, tmp_path: Path, modality: str) -> None:
+    lake = make_lake(tmp_path / "lake", drives)
+    lake.embed(["hashing", "descriptor"], "whole")
+    key = lake.store.scan("assets", ["sample_data_id"], f"modality = '{modality}'")["sample_data_id"][1].as_py()
+    lake.store.delete("assets", f"sample_data_id = '{key}'")
+    encoder = {"camera": "hashing", "lidar": "descriptor"}[modality]
+    assert lake.embed([encoder]).rows == {"assets": 1}
+
+
+def test_encoders_by_default_are_for_the_sensors_there_are(drives: Path, source: Path, tmp_path: Path) -> None:
+    assert EmbedStage.of(make_lake(tmp_path / "a", drives).store).encoders == ("lite", "descriptor")
+    assert EmbedStage.of(make_lake(tmp_path / "b", source).store).encoders == ("lite",)
+
+
+def test_a_broken_sweep_is_quarantined_and_a_picture_is_no_sweep(drives: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(drives, tmp_path / "drives")
+    broken, swapped, *_ = sorted(copied.rglob("*.bin"))
+    broken.write_bytes(broken.read_bytes()[:-7])
+    swapped.write_bytes(b"")
+    lake = make_lake(tmp_path / "lake", copied)
+    report = lake.embed(["hashing", "descriptor"], "whole")
+    assert (report.written, report.reasons) == (14, {"bad-size": 1, "empty-file": 1})
+    details = lake.store.scan("quarantine", ["detail"])["detail"].to_pylist()
+    assert {file.name in " ".join(details) for file in (broken, swapped)} == {True}
+    assert all(check.ok for check in lake.verify())
+
+
+def test_a_long_sweep_is_thinned_evenly_and_a_short_one_padded() -> None:
+    points = np.arange(50, dtype=np.float32).reshape(10, 5)
+    sweep = Sweep(b"", points, ("x", "y", "z", "ring", "intensity"))
+    np.testing.assert_array_equal(sweep_input(sweep, 5), points[::2][:, [0, 1, 2, 4]])
+    padded = sweep_input(sweep, 12)
+    np.testing.assert_array_equal(padded[:10], points[:, [0, 1, 2, 4]])
+    assert np.isnan(padded[10:]).all() and padded.dtype == np.float32
+    bare = sweep_input(Sweep(b"", points[:, :3], ("x", "y", "z")), 10)
+    np.testing.assert_array_equal(bare[:, 3], 0)

@@ -22,8 +22,13 @@ from tests.recordings import write_drives
 
 ENCODER = load_encoder("hashing")
 VECTORS = embeddings_schema(ENCODER.name, ENCODER.version, ENCODER.dim, "whole")
+SWEEP_ENCODER = load_encoder("descriptor")
+SWEEP_VECTORS = embeddings_schema(
+    SWEEP_ENCODER.name, SWEEP_ENCODER.version, SWEEP_ENCODER.dim, "whole", modality="lidar"
+)
 STAGE = EmbedStage(("hashing",), "whole")
-BITS = {output.table: 1 << bit for bit, output in enumerate(STAGE.outputs)}
+STAGES = [STAGE, EmbedStage(("hashing", "descriptor"), "whole"), EmbedStage(("descriptor",), "whole")]
+OWN = {"camera": "embeddings/hashing", "lidar": "embeddings/descriptor"}
 
 
 class Reading(NamedTuple):
@@ -40,16 +45,16 @@ def random_readings(seed: int) -> list[Reading]:
     """Readings of 3 to 9 scenes; a third of the scenes is done, the others lack vectors, assets or both here and
     there."""
     random = np.random.default_rng(seed)
-    tables = ["embeddings/hashing", "assets"]
     readings = []
     for scene in range(random.integers(3, 10)):
         done = random.random() < 1 / 3
         for number in range(random.integers(0, 7)):
-            modality = str(random.choice(["camera", "camera", "camera", "lidar", "radar"]))
+            modality = str(random.choice(["camera", "camera", "lidar", "lidar", "radar"]))
+            tables = [OWN[modality], "assets"] if modality in OWN else []
             stage = str(random.choice(["embed", "cut", ""], p=[0.15, 0.1, 0.75])) or None
-            bad = modality == "camera" and stage == "embed" and not done
+            bad = modality in OWN and stage == "embed" and not done
             chosen = tables if done else [table for table in tables if random.random() < 0.6]
-            has = frozenset(chosen if modality == "camera" and not bad else ())
+            has = frozenset(() if bad else chosen)
             readings.append(
                 Reading(f"r{scene}-{number}", f"s{scene}", modality, has, stage if bad or stage == "cut" else None)
             )
@@ -67,14 +72,16 @@ def lake_of(folder: Path, readings: list[Reading]) -> Store:
     of_reading = {"channel": "CAM", "timestamp_ns": 0, "is_key_frame": True, "uri": "u", "fileformat": "jpg"}
     rows = [{"sample_data_id": r.key, "scene_id": r.scene_id, "modality": r.modality, **of_reading} for r in readings]
     write(store, "sample_data", SAMPLE_DATA, rows)
-    vector = {"channel": "CAM", "timestamp_ns": 0, "vector": [1.0] + [0.0] * (ENCODER.dim - 1)}
-    vectors = [
-        {"embedding_id": f"{r.key}/{part}", "sample_data_id": r.key, "scene_id": r.scene_id, "part": part, **vector}
-        for number, r in enumerate(readings)
-        if "embeddings/hashing" in r.has
-        for part in range(1 + number % 2)
-    ]
-    write(store, "embeddings/hashing", VECTORS, vectors)
+    for table, schema in ((OWN["camera"], VECTORS), (OWN["lidar"], SWEEP_VECTORS)):
+        dim = schema.field("vector").type.list_size
+        vector = {"channel": "CAM", "timestamp_ns": 0, "vector": [1.0] + [0.0] * (dim - 1)}
+        vectors = [
+            {"embedding_id": f"{r.key}/{part}", "sample_data_id": r.key, "scene_id": r.scene_id, "part": part, **vector}
+            for number, r in enumerate(readings)
+            if table in r.has
+            for part in range(1 + number % 2)
+        ]
+        write(store, table, schema, vectors)
     facts = {"sha256": "", "num_bytes": 0, "flags": []}
     assets = [
         {"sample_data_id": r.key, "scene_id": r.scene_id, "modality": r.modality, **facts}
@@ -88,41 +95,58 @@ def lake_of(folder: Path, readings: list[Reading]) -> Store:
     return store
 
 
-def anti_join(readings: list[Reading]) -> dict[str, tuple[str, int]]:
-    """By key the scene and the bits of the lacking tables of every camera reading that is still to do."""
-    units = [r for r in readings if r.modality == "camera" and r.quarantined_by != "embed"]
-    lacks = {r.key: (r.scene_id, sum(bit for table, bit in BITS.items() if table not in r.has)) for r in units}
-    return {key: found for key, found in lacks.items() if found[1]}
+def concerned(stage: EmbedStage, readings: list[Reading]) -> list[Reading]:
+    """The units of a stage."""
+    return [r for r in readings if r.modality in stage.modalities]
+
+
+def lacking(stage: EmbedStage, reading: Reading) -> set[str]:
+    """The stage's tables for readings of this kind that have no row of it."""
+    return {output.table for output in stage.outputs if output.kind in (None, reading.modality)} - reading.has
+
+
+def anti_join(stage: EmbedStage, readings: list[Reading]) -> dict[str, tuple[str, int]]:
+    """By key the scene and the bits of every reading that is still to do: tables it lacks or that are not for it."""
+    found = {}
+    for r in concerned(stage, readings):
+        if lacking(stage, r) and r.quarantined_by != "embed":
+            bits = [output.table not in r.has for output in stage.outputs]
+            found[r.key] = (r.scene_id, sum(1 << bit for bit, lacks in enumerate(bits) if lacks))
+    return found
 
 
 @pytest.mark.parametrize("listed_scenes", [1, 500], ids=["by-range", "by-list"])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: "+".join(stage.encoders))
+@pytest.mark.parametrize("seed", range(4))
 def test_pending_is_the_anti_join(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, listed_scenes: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, stage: EmbedStage, listed_scenes: int
 ) -> None:
     readings = random_readings(seed)
     store = lake_of(tmp_path / "lake", readings)
     monkeypatch.setattr("miner.plan.CHUNK", 5)
     monkeypatch.setattr("miner.plan._LISTED_SCENES", listed_scenes)
-    plan = make_plan(store, STAGE)
+    plan = make_plan(store, stage)
     rows = [row for chunk in pending(store, plan) for row in chunk.to_pylist()]
     found = {row["key"]: (row["scene_id"], row["lacks"]) for row in rows}
     assert len(found) == len(rows), "a unit is planned twice"
-    assert found == anti_join(readings)
+    assert found == anti_join(stage, readings)
     assert not any(row["partial"] for row in rows)
 
 
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: "+".join(stage.encoders))
 @pytest.mark.parametrize("seed", range(3))
-def test_the_counts_of_a_plan(tmp_path: Path, seed: int) -> None:
+def test_the_counts_of_a_plan(tmp_path: Path, seed: int, stage: EmbedStage) -> None:
     readings = random_readings(seed)
-    plan = make_plan(lake_of(tmp_path / "lake", readings), STAGE)
-    cameras = [r for r in readings if r.modality == "camera"]
-    lacking = [r for r in cameras if len(r.has) < 2]
-    bad = [r for r in cameras if r.quarantined_by == "embed"]
-    assert (plan.total, plan.quarantined) == (len(cameras), len(bad))
-    assert set(plan.scene_ids.filter(pa.array(plan.open_scenes)).to_pylist()) == {r.scene_id for r in lacking}
-    assert plan.open_units <= len(lacking)  # the units that lack different outputs are counted once at least
-    assert plan.open_units >= max(sum(table not in r.has for r in cameras) for table in BITS)
+    plan = make_plan(lake_of(tmp_path / "lake", readings), stage)
+    units = concerned(stage, readings)
+    still = [r for r in units if lacking(stage, r)]
+    bad = [r for r in units if r.quarantined_by == "embed"]
+    assert plan.total == len(units) and len(bad) <= plan.quarantined <= len(still)
+    if len(stage.modalities) == 2:
+        assert plan.quarantined == len(bad)
+    assert set(plan.scene_ids.filter(pa.array(plan.open_scenes)).to_pylist()) == {r.scene_id for r in still}
+    assert plan.open_units <= len(still)  # the units that lack different outputs are counted once at least
+    assert plan.open_units >= max(sum(o.table in lacking(stage, r) for r in units) for o in stage.outputs)
 
 
 def test_chunks_are_small_and_disjoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

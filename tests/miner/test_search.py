@@ -238,7 +238,7 @@ def test_the_answer_says_what_it_is_of(store: Store, corpus: Corpus) -> None:
     }  # fmt: skip
     assert (document["encoder"], document["table_version"]) == ("hashing", store.version("embeddings/hashing"))
     first = document["hits"][0]
-    keys = "rank score clip_id scene_id sample_data_id channel timestamp_ns start_ns end_ns uri evidence"
+    keys = "rank score clip_id scene_id sample_data_id channel timestamp_ns start_ns end_ns uri evidence why"
     assert list(first) == keys.split()
     assert first["uri"] == f"/data/{first['sample_data_id']}.jpg" and first["channel"] == "CAM_FRONT"
     assert first["start_ns"] <= first["timestamp_ns"] < first["end_ns"]
