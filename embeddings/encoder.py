@@ -7,6 +7,7 @@ that one decode feeds every encoder of a pass.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,9 +25,9 @@ class WeightsMissing(RuntimeError):
 class InputSpec:
     """What `encode` takes: one array of `shape`, exactly `batch` rows, the last ones padded with zeros.
 
-    A vector then depends on its frame or sweep alone, bit for bit, whatever else travelled in its batch. `camera`: uint8
-    RGB squares of `size` pixels; the encoder normalises, on its device. `lidar`: float32 x, y, z in metres and intensity
-    as the sensor gives it, in the sensor frame, at most `size` points; rows of NaN follow the points.
+    A vector then depends on its frame or sweep alone, bit for bit, whatever else travelled in its batch. `camera`:
+    uint8 RGB squares of `size` pixels; the encoder normalises, on its device. `lidar`: float32 x, y, z in metres and
+    intensity as the sensor gives it, in the sensor frame, at most `size` points; rows of NaN follow the points.
     """
 
     modality: str
@@ -67,6 +68,15 @@ class TextEncoder(Encoder, Protocol):
         ...
 
 
+@runtime_checkable
+class AdaptiveEncoder(Encoder, Protocol):
+    """An encoder that computes as the machine likes best, and says in its version how."""
+
+    def as_version(self, version: str) -> Encoder:
+        """The encoder that makes vectors of `version`; itself where it cannot."""
+        ...
+
+
 def load_encoder(name: str) -> Encoder:
     """The encoder `name`, ready to use: `lite`, `hashing`, `openclip:ViT-B-32/laion2b_s34b_b79k`, ...
 
@@ -85,11 +95,24 @@ def slug(name: str) -> str:
 
 
 def encode_all(encoder: Encoder, frames: NDArray[Any]) -> NDArray[np.float32]:
-    """Any number n of frames or sweeps, as `encoder.input` says, to unit float32 (n, dim), in padded batches."""
+    """Any number n of frames (or padded sweeps), as `encoder.input` says, to unit float32 (n, dim)."""
     step = encoder.input.batch
     vectors = np.empty((len(frames), encoder.dim), np.float32)
     for start in range(0, len(frames), step):
         part = frames[start : start + step]
         padding = np.zeros((step - len(part), *part.shape[1:]), part.dtype)
         vectors[start : start + step] = encoder.encode(np.concatenate([part, padding]))[: len(part)]
+    return vectors
+
+
+def encode_sweeps(encoder: Encoder, sweeps: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Sweeps, each float32 (at most encoder.input.size, 4), to unit float32 (len(sweeps), dim)."""
+    vectors = np.empty((len(sweeps), encoder.dim), np.float32)
+    filled = np.full(encoder.input.shape, np.nan, np.float32)
+    for start in range(0, len(sweeps), encoder.input.batch):
+        some = sweeps[start : start + encoder.input.batch]
+        filled[:] = np.nan
+        for row, points in zip(filled, some, strict=False):
+            row[: len(points)] = points
+        vectors[start : start + len(some)] = encoder.encode(filled)[: len(some)]
     return vectors

@@ -11,14 +11,19 @@ from typing import Any
 
 BUILT_IN: dict[str, dict[str, str]] = {
     "miner.encoders": {
+        "descriptor": "embeddings.descriptor:DescriptorEncoder",
         "hashing": "embeddings.hashing:HashingEncoder",
         "lite": "embeddings.lite:LiteEncoder",
         "openclip": "embeddings.openclip:OpenClipEncoder",
     },
     "miner.readers": {
         "images": "miner.readers.images:ImagesReader",
+        "kitti_object": "miner.readers.kitti_object:KittiObjectReader",
+        "kitti_raw": "miner.readers.kitti_raw:KittiRawReader",
+        "mcap": "miner.readers.mcap:McapReader",
         "nuscenes": "miner.readers.nuscenes:NuScenesReader",
         "synthetic": "miner.readers.synthetic:SyntheticReader",
+        "video": "miner.readers.video:VideoReader",
     },
 }
 

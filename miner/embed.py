@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embeddings.encoder import Encoder, encode_all, slug
+from embeddings.encoder import Encoder, encode_all, encode_sweeps, slug
 from miner.decode import Recordings
 from miner.decode.image import Picture
 from miner.decode.sweep import Sweep
 from miner.decode.views import crop_views, min_side_for, regions
 from miner.encoders import get_encoder
-from miner.errors import BadInput, UsageError
+from miner.errors import BadInput, MinerError, UsageError
 from miner.ids import make_id
 from miner.plan import scene_counts
 from miner.schema import ASSETS, REGION, embeddings_schema
@@ -42,6 +42,7 @@ _READING = [
 ]
 DEFAULT_ENCODERS = {"camera": "lite", "lidar": "descriptor"}
 DEFAULT_VIEWS = "whole+tiles"
+_BATCH = 32
 _FACTS = ("sha256", "num_bytes", "width", "height", "num_points", "flags")
 
 
@@ -61,21 +62,34 @@ def default_encoders(store: Store) -> tuple[str, ...]:
 class EmbedStage(Stage):
     """A unit is one reading, of the modalities the encoders take.
 
-    Pickled by the encoders' names: workers load the weights themselves, once.
+    Pickled by the encoders' names and versions: workers load the weights themselves, once.
     """
 
     encoders: tuple[str, ...]
     views: str = DEFAULT_VIEWS
     num_gpus: float = 0.0
+    versions: tuple[str, ...] = ()
     name = "embed"
-    batch_size = 32
-    block_size = 128
     loads = True
 
     @cached_property
     def loaded(self) -> tuple[Encoder, ...]:
-        """The encoders. Raises UsageError (unknown) or MinerError (no weights)."""
-        return tuple(get_encoder(name) for name in self.encoders)
+        """The encoders, in `versions` where these are given. Raises UsageError (unknown), MinerError (not to be had)."""
+        versions = self.versions or (None,) * len(self.encoders)
+        loaded = tuple(get_encoder(*each) for each in zip(self.encoders, versions, strict=True))
+        for encoder, version in zip(loaded, versions, strict=True):
+            if version is not None and encoder.version != version:
+                raise MinerError(f"encoder {encoder.name!r} is {encoder.version} here, the run wants {version}")
+        return loaded
+
+    @property
+    def batch_size(self) -> int:  # type: ignore[override]
+        """As many frames as the hungriest encoder takes at once."""
+        return max(_BATCH, *(encoder.input.batch for encoder in self.loaded))
+
+    @property
+    def block_size(self) -> int:  # type: ignore[override]
+        return 4 * self.batch_size
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -94,7 +108,8 @@ class EmbedStage(Stage):
         return Output(table_of(encoder.name), schema, "sample_data_id", "part = 0", kind)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"encoders": self.encoders, "views": self.views, "num_gpus": self.num_gpus}
+        versions = tuple(encoder.version for encoder in self.loaded)
+        return {"encoders": self.encoders, "views": self.views, "num_gpus": self.num_gpus, "versions": versions}
 
     @classmethod
     def of(
@@ -106,12 +121,14 @@ class EmbedStage(Stage):
         """
         names = tuple(encoders) or default_encoders(store)
         stored = {name: store.schema(table_of(name)).metadata for name in names if store.exists(table_of(name))}
-        known = sorted({held[b"views"].decode() for held in stored.values() if held[b"modality"] == b"camera"})
-        stage = cls(names, views or (known[0] if known else DEFAULT_VIEWS), num_gpus)
+        known = sorted({each[b"views"].decode() for each in stored.values() if each[b"modality"] == b"camera"})
+        held = {name: metadata[b"version"].decode() for name, metadata in stored.items()}
+        found = tuple(get_encoder(name, held.get(name)).version for name in names)
+        stage = cls(names, views or (known[0] if known else DEFAULT_VIEWS), num_gpus, found)
         stage.check()
         for encoder, output in zip(stage.loaded, stage.outputs, strict=False):
             for what in ("version", "views") if encoder.name in stored else ():
-                theirs, ours = (held[what.encode()].decode() for held in (stored[encoder.name], output.schema.metadata))
+                theirs, ours = (of[what.encode()].decode() for of in (stored[encoder.name], output.schema.metadata))
                 if theirs != ours:
                     message = f"{output.table!r} of {store.uri} has {what} {theirs}, this run makes {ours}"
                     raise UsageError(message, f"Leave out --{what}." if what == "views" else "Embed into another lake.")
@@ -194,7 +211,7 @@ class EmbedStage(Stage):
         cell: dict[str, Any] = {"num_points": len(sweep.points), "regions": [None]}
         cell["flags"] = ["non-finite-points"] if sweep.dropped else []
         for encoder in self._of("lidar"):
-            cell[f"input:{encoder.name}"] = sweep_input(sweep, encoder.input.size).tobytes()
+            cell[f"input:{encoder.name}"] = sweep_points(sweep, encoder.input.size).tobytes()
         return cell
 
     def _of(self, modality: str) -> list[Encoder]:
@@ -219,19 +236,19 @@ class EmbedStage(Stage):
         return Outcome(kept, [Failure(r["key"], r["scene_id"], "not-finite", f"{r['uri']}: {reason}") for r in lost])
 
 
-def sweep_input(sweep: Sweep, size: int) -> NDArray[np.float32]:
-    """What a LiDAR encoder of `size` points takes: float32 (size, 4), x, y, z, intensity, then rows of NaN.
+def sweep_points(sweep: Sweep, size: int) -> NDArray[np.float32]:
+    """What a LiDAR encoder of `size` points sees of a sweep: float32 (at most size, 4), x, y, z, intensity.
 
     A longer sweep is thinned evenly in its own order; where the sensor gives no intensity it is 0.
     """
     points = sweep.points
     if len(points) > size:
         points = points[np.arange(size) * len(points) // size]
-    filled = np.full((size, 4), np.nan, np.float32)
-    filled[: len(points), :3] = points[:, :3]
-    has = "intensity" in sweep.fields
-    filled[: len(points), 3] = points[:, sweep.fields.index("intensity")] if has else 0.0
-    return filled
+    seen = np.zeros((len(points), 4), np.float32)
+    seen[:, :3] = points[:, :3]
+    if "intensity" in sweep.fields:
+        seen[:, 3] = points[:, sweep.fields.index("intensity")]
+    return seen
 
 
 def _readings(store: Store, units: pa.Table) -> pa.Table:
@@ -243,10 +260,15 @@ def _readings(store: Store, units: pa.Table) -> pa.Table:
 
 def _rows(units: pa.Table, encoder: Encoder) -> pa.Table:
     """One row per view of each unit, in order, as `embeddings_schema` says."""
-    shape, kind = (-1, *encoder.input.shape[1:]), encoder.input.dtype
-    views = [np.frombuffer(cell.as_buffer(), kind).reshape(shape) for cell in units[f"input:{encoder.name}"]]
-    counts = np.array([len(view) for view in views])
-    vectors = encode_all(encoder, np.concatenate(views))
+    cells = [np.frombuffer(cell.as_buffer(), encoder.input.dtype) for cell in units[f"input:{encoder.name}"]]
+    if encoder.input.modality == "lidar":
+        counts = np.ones(len(cells), np.int64)
+        sweeps: list[NDArray[Any]] = [cell.reshape(-1, 4) for cell in cells]
+        vectors = encode_sweeps(encoder, sweeps)
+    else:
+        views = [cell.reshape(-1, *encoder.input.shape[1:]) for cell in cells]
+        counts = np.array([len(view) for view in views])
+        vectors = encode_all(encoder, np.concatenate(views))
     owner = pa.array(np.repeat(np.arange(len(units)), counts))
     part = np.concatenate([np.arange(count, dtype=np.int16) for count in counts])
     rows = units.select(["sample_data_id", "scene_id", "channel", "timestamp_ns"]).take(owner)

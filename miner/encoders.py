@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from embeddings.encoder import Encoder, WeightsMissing, load_encoder
+from embeddings.encoder import AdaptiveEncoder, Encoder, WeightsMissing, load_encoder
 from embeddings.plugins import UnknownPlugin, plugin_names
 from miner.errors import MinerError, UnknownName, UsageError
 
 
-def get_encoder(name: str) -> Encoder:
-    """The encoder `name`. Raises UnknownName for an unknown one, MinerError when its weights cannot be had."""
+def get_encoder(name: str, version: str | None = None) -> Encoder:
+    """The encoder `name`, in `version` where it can be had here: whoever needs it compares.
+
+    Raises UnknownName for an unknown one, MinerError when its weights cannot be had.
+    """
     try:
-        return load_encoder(name)
+        encoder = load_encoder(name)
+        return encoder.as_version(version) if version and isinstance(encoder, AdaptiveEncoder) else encoder
     except UnknownPlugin as error:
         raise UnknownName.of("encoder", name.partition(":")[0], plugin_names("miner.encoders")) from error
     except ValueError as error:  # what follows the colon makes no sense to the encoder

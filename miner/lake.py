@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -17,11 +18,12 @@ from miner.corpus import Corpus
 from miner.describe import describe, show
 from miner.embed import EmbedStage
 from miner.encoders import get_encoder
-from miner.errors import NotFound, UnknownName
+from miner.errors import NotFound, UnknownName, UsageError
 from miner.executor import Executor, LocalExecutor, Report
 from miner.hits import Hits
 from miner.imported import ImportStage
 from miner.index import KEYED, reductions
+from miner.indexes import Index
 from miner.ingest import IngestStage
 from miner.lineage import Run
 from miner.rare import rare
@@ -46,7 +48,7 @@ class Lake:
     _corpora: dict[tuple[str | None, str | None], tuple[dict[str, int], Corpus]] = field(
         default_factory=dict, repr=False
     )
-    _encoders: dict[str, Encoder] = field(default_factory=dict, repr=False)
+    _encoders: dict[tuple[str, str], Encoder] = field(default_factory=dict, repr=False)
 
     @property
     def uri(self) -> str:
@@ -62,7 +64,7 @@ class Lake:
         name its scenes get in the lake.
         """
         opened = open_source(str(source), reader, dataset) if isinstance(source, str | Path) else source
-        config = {"source": opened.source, "reader": opened.name, "dataset": opened.dataset}
+        config = {"source": opened.source, "reader": reader or opened.name, "dataset": opened.dataset}
         report = self.executor.map(IngestStage(opened), self.store, self._run("ingest", config))
         return replace(report, notes=_notes(self.store, opened)) if report.done_before else report
 
@@ -128,7 +130,7 @@ class Lake:
             **{name: _tuple(values) for name, values in lists.items()}, k=k, where=where, per=per, encoder=encoder
         )
         corpus = self._corpus(query.encoder, query.modality(self.store))
-        return search(self.store, query, self._encoder(corpus.index.encoder) if query.needs_encoder else None, corpus)
+        return search(self.store, query, self._encoder(corpus.index) if query.needs_encoder else None, corpus)
 
     def rare(self, k: int = 20, *, neighbours: int = 5, where: str | None = None, encoder: str | None = None) -> Hits:
         """The k clips that are least like the clips of other scenes, each with why. Raises as `miner.rare.rare`."""
@@ -158,14 +160,15 @@ class Lake:
     def _run(self, job: str, config: Mapping[str, Any]) -> Run:
         return Run(job, {**self.settings, **config}, miner.__version__)
 
-    def _encoder(self, name: str) -> Encoder | None:
-        """The encoder, kept for the next search; None for an unknown one, of which search says more."""
-        if name not in self._encoders:
+    def _encoder(self, index: Index) -> Encoder | None:
+        """The encoder of an index, kept for the next search; None for an unknown one, of which search says more."""
+        key = (index.encoder, index.encoder_version)
+        if key not in self._encoders:
             try:
-                self._encoders[name] = get_encoder(name)
+                self._encoders[key] = get_encoder(*key)
             except UnknownName:
                 return None
-        return self._encoders[name]
+        return self._encoders[key]
 
     def _corpus(self, encoder: str | None, modality: str | None) -> Corpus:
         """Vectors and clips as they are now, kept until a table they come from changes."""
@@ -188,21 +191,36 @@ def create(uri: str | Path, executor: Executor | None = None, storage_options: M
 
 
 def open_source(source: str, reader: str | None = None, dataset: str | None = None) -> Reader:
-    """The reader of a source: the named one, or the one that knows its format. Raises NotFound and UsageError."""
+    """The reader of a source: the named one, or the one that knows its format.
+
+    A name may carry the reader's options: `video:rate=5` (frames a second), `mcap:/front/image,/lidar` (topics). Raises
+    NotFound and UsageError.
+    """
     if "://" not in source:
         source = os.path.abspath(os.path.expanduser(source))
         if not os.path.exists(source):
             raise NotFound(f"no such source: {source}", "Give a folder of recordings.")
-    kind = find_reader(source) if reader is None else _reader_named(reader)
-    return kind(source, dataset)
+    if reader is None:
+        return find_reader(source)(source, dataset)
+    kind, options = _reader_named(reader)
+    if not options:
+        return kind(source, dataset)
+    if len(inspect.signature(kind).parameters) < 3:
+        raise UsageError(f"reader {kind.name!r} takes no options, got {options!r}")
+    return kind(source, dataset, options)  # type: ignore[call-arg]
 
 
-def _reader_named(name: str) -> type[Reader]:
+def _reader_named(name: str) -> tuple[type[Reader], str]:
+    """The reader class, and its options: what follows the colon in `video:keyframes`."""
+    known = plugin_names("miner.readers")
+    family, _, options = name.partition(":")
+    if family not in known:  # a class of the user's own: module:attribute
+        family, options = name, ""
     try:
-        kind: type[Reader] = load_plugin("miner.readers", name)
+        kind: type[Reader] = load_plugin("miner.readers", family)
     except UnknownPlugin as error:
-        raise UnknownName.of("reader", name, plugin_names("miner.readers")) from error
-    return kind
+        raise UnknownName.of("reader", name, known) from error
+    return kind, options
 
 
 def _notes(store: Store, reader: Reader) -> list[str]:

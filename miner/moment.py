@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from kernels.project import box_corners
+from kernels.boxes import box_corners
 from kernels.se3 import SE3
 from miner.errors import NotFound
 from miner.store import Store, one_of

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from kernels.neighbors import knn
 from miner.corpus import Corpus, Ranked, Vector, passing
 from miner.errors import NotFound, UsageError
 from miner.hits import Hit, Hits
@@ -87,8 +88,6 @@ def _distances(corpus: Corpus, neighbours: int) -> _Distances:
     scenes = corpus.clips["scene_id"].take(clips).combine_chunks().dictionary_encode()
     if len(scenes.dictionary) < 2:
         raise NotFound("rarity compares scenes, and fewer than two have clips with vectors", "Ingest more recordings.")
-    from kernels.neighbors import knn
-
     nearest, similar = knn(vectors, neighbours, scenes.indices.to_numpy())
     known = nearest >= 0
     distance = 1 - np.where(known, similar, 0).sum(axis=1) / known.sum(axis=1)

@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embeddings.encoder import Encoder, TextEncoder, encode_all
+from embeddings.encoder import Encoder, TextEncoder, encode_all, encode_sweeps
 from miner.corpus import Corpus, Ranked, Vector, best, passing
 from miner.decode.files import read_bytes
 from miner.decode.image import decode_image
 from miner.decode.sweep import decode_sweep, sweep_format
 from miner.decode.views import Region, crop_views, min_side_for
-from miner.embed import sweep_input
+from miner.embed import sweep_points
 from miner.encoders import get_encoder
 from miner.errors import BadInput, NotFound, UnknownName, UsageError
 from miner.hits import Hit, Hits
@@ -178,7 +178,7 @@ def _fused(index: Index, query: Query, encoder: Encoder | None, examples: list[V
 def _matching(index: Index, encoder: Encoder | None) -> Encoder:
     """The encoder whose vectors the table has. Raises UsageError if the one given, or the one here, is another."""
     try:
-        encoder = encoder or get_encoder(index.encoder)
+        encoder = encoder or get_encoder(index.encoder, index.encoder_version)
     except UnknownName as unknown:
         hint = "Search with --like ID, or install the encoder."
         raise UsageError(
@@ -220,7 +220,7 @@ def _sweep_vector(encoder: Encoder, uri: str) -> Vector:
         sweep = decode_sweep(data, sweep_format(PurePath(uri).name, data), uri)
     except BadInput as bad:
         raise (NotFound if bad.reason == "missing-file" else UsageError)(f"sweep {bad.detail}") from bad
-    vector: Vector = encode_all(encoder, sweep_input(sweep, encoder.input.size)[None])[0]
+    vector: Vector = encode_sweeps(encoder, [sweep_points(sweep, encoder.input.size)])[0]
     return vector
 
 

@@ -34,7 +34,8 @@ class Recordings:
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self._file, self._container = "", None
+        self._file = ""
+        self._container: Container | None = None
 
     def __enter__(self) -> Recordings:
         return self
@@ -53,11 +54,11 @@ class Recordings:
         return Picture.encoded(data, fileformat, uri)
 
     def _opened(self, uri: str, fileformat: str) -> Container:
-        file = uri.partition("#")[0] if fileformat == "mcap" else uri
+        file = uri.rpartition("#")[0] if fileformat == "mcap" else uri
         if self._container is None or self._file != file:
             self._stack.close()
-            self._container, self._file = None, file
-            self._container = _open(file, fileformat)
+            self._container = None  # should opening the next fail
+            self._container, self._file = _open(file, fileformat), file
             self._stack.callback(self._container.close)
         return self._container
 

@@ -1,6 +1,7 @@
 """Dataset formats: what a reader is, and how the right one is found for a source.
 
-A reader gives metadata only. It lists files but never opens a recording: bytes are read once, later, by embed.
+A reader gives metadata only. It lists files, and reads the tables of a container (a video, an MCAP file) to know where
+its readings lie; frames and sweeps are read once, later, by embed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class SceneTables:
 
 class Reader(Protocol):
     """A dataset format. Constructed as `Reader(source, dataset=None)`; picklable; deterministic.
+
+    One with options takes them as a third argument, a text: what the user writes behind the name, `video:rate=5`.
 
     `looks_for` says in a few words what `matches` looks for. A `fallback` reader is asked only if no other matches.
     """

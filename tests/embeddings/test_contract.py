@@ -13,7 +13,7 @@ from embeddings.encoder import Encoder, InputSpec, TextEncoder, encode_all, load
 from embeddings.plugins import UnknownPlugin, plugin_names
 
 WEIGHTS = os.environ.get("MINER_TEST_WEIGHTS")  # a folder as open_clip's local-dir: takes it
-NAMES = ["hashing", "hashing:16", "lite", "lite:linear", "lite:conse"]
+NAMES = ["hashing", "hashing:16", "lite", "lite:linear", "lite:conse", "descriptor"]
 NAMES += [f"openclip:local-dir:{WEIGHTS}"] if WEIGHTS else []
 
 
@@ -24,14 +24,31 @@ def encoder(request: pytest.FixtureRequest) -> Encoder:
 
 @pytest.fixture(scope="module")
 def frames(encoder: Encoder) -> np.ndarray:
-    """Noise, gradients, black and white: two batches and one frame more, at most nine."""
-    size = encoder.input.size
+    """Frames or sweeps that differ, two batches and one more, at most nine."""
+    count = min(2 * encoder.input.batch + 1, 9)
+    make = _sweeps if encoder.input.modality == "lidar" else _pictures
+    return make(count, encoder.input)
+
+
+def _pictures(count: int, spec: InputSpec) -> np.ndarray:
+    """Black, white, a gradient and noise."""
+    size = spec.size
     rng = np.random.default_rng(7)
     flat = [np.full((size, size, 3), value, np.uint8) for value in (0, 255)]
     ramp = np.broadcast_to(np.linspace(0, 255, size).astype(np.uint8)[:, None, None], (size, size, 3))
-    count = min(2 * encoder.input.batch + 1, 9)
     noise = [rng.integers(0, 256, (size, size, 3), dtype=np.uint8) for _ in range(count - 3)]
     return np.stack([*flat, ramp, *noise])
+
+
+def _sweeps(count: int, spec: InputSpec) -> np.ndarray:
+    """No point, every row a point, and clouds of different size, spread and height with rows of NaN after them."""
+    rng = np.random.default_rng(7)
+    sweeps = np.full((count, *spec.shape[1:]), np.nan, np.float32)
+    for i in range(1, count):
+        points = spec.size if i == 1 else spec.size // (20 * i)
+        sweeps[i, :points, :3] = rng.normal([0, 0, i], [5 + 3 * i, 20, 1 + i / 4], (points, 3))
+        sweeps[i, :points, 3] = rng.random(points)
+    return sweeps
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +61,9 @@ def test_every_registered_family_is_tested() -> None:
 
 
 def test_describes_itself(encoder: Encoder) -> None:
-    assert isinstance(encoder, TextEncoder)
-    assert isinstance(encoder.input, InputSpec) and encoder.input.modality == "camera"
+    assert isinstance(encoder, Encoder) and isinstance(encoder.input, InputSpec)
+    assert isinstance(encoder, TextEncoder) == (encoder.input.modality == "camera")
+    assert encoder.input.modality in ("camera", "lidar")
     assert encoder.name in NAMES and encoder.version and encoder.dim > 0
 
 
@@ -89,11 +107,13 @@ def test_takes_read_only_frames(encoder: Encoder, frames: np.ndarray, vectors: n
 
 
 def test_no_frames(encoder: Encoder) -> None:
-    size = encoder.input.size
-    assert encode_all(encoder, np.zeros((0, size, size, 3), np.uint8)).shape == (0, encoder.dim)
+    none = np.zeros((0, *encoder.input.shape[1:]), encoder.input.dtype)
+    assert encode_all(encoder, none).shape == (0, encoder.dim)
 
 
-def test_texts(encoder: TextEncoder) -> None:
+def test_texts(encoder: Encoder) -> None:
+    if not isinstance(encoder, TextEncoder):
+        pytest.skip(f"{encoder.name} has no texts")
     texts = ["driving at night", "", "naïve café 漢字 \U0001f6b2", "truck " * 2000, "driving at night"]
     found = encoder.encode_text(texts)
     assert found.shape == (len(texts), encoder.dim) and found.dtype == np.float32
@@ -113,7 +133,7 @@ def test_a_pickle_is_a_name(encoder: Encoder, frames: np.ndarray, vectors: np.nd
 
 
 def test_unknown_family_lists_the_known() -> None:
-    with pytest.raises(UnknownPlugin, match="hashing, lite, openclip"):
+    with pytest.raises(UnknownPlugin, match="descriptor, hashing, lite, openclip"):
         load_encoder("clip")
 
 

@@ -2,19 +2,42 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from embeddings.encoder import WeightsMissing, encode_all, load_encoder
-from embeddings.openclip import OpenClipEncoder
+from embeddings.openclip import Device, OpenClipEncoder, Precision, auto_precision, split_precision, this_device
+from tests.pictures import noise, picture
 
 WEIGHTS = os.environ.get("MINER_TEST_WEIGHTS")
+TEXTS = ["a red truck", "driving at night in the rain", "naïve café", ""]
+FRAMES = [np.ascontiguousarray(frame) for frame in (picture(), picture()[::-1], noise(), noise(90, 160))]
 needs_weights = pytest.mark.skipif(WEIGHTS is None, reason="MINER_TEST_WEIGHTS points to no local-dir model")
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder as open_clip keeps models: a small vision transformer, CLIP's own text tower, random weights."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("vit")
+    vision = {"image_size": 64, "layers": 3, "width": 128, "head_width": 32, "patch_size": 16}
+    text = {"width": 64, "heads": 2, "layers": 2}
+    config = {"embed_dim": 64, "vision_cfg": vision, "text_cfg": text}
+    settings = {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28], "interpolation": "bicubic"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": settings}))
+    torch.manual_seed(0)
+    save_file(open_clip.CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
+    return f"local-dir:{folder}"
 
 
 def test_weights_that_must_be_fetched(tmp_path: Path) -> None:
@@ -62,26 +85,136 @@ def test_unknown_names_list_the_known() -> None:
         load_encoder("openclip:ViT-B-32")
 
 
+@pytest.mark.parametrize(("precision", "lowest"), [("fp32", 0.9999), ("bf16", 0.999), ("fp16", 0.999)])
+def test_equals_open_clip_with_squash(vit: str, precision: Precision, lowest: float) -> None:
+    _assert_equals_open_clip(vit, f"@{precision}", lowest)
+
+
 @needs_weights
-def test_equals_open_clip_with_squash() -> None:
-    """Vectors of frames cut by miner.decode against open_clip's own preprocessing, both from the same pixels."""
+def test_a_convolutional_model_equals_open_clip() -> None:
+    assert OpenClipEncoder(f"local-dir:{WEIGHTS}").precision == "fp32"
+    _assert_equals_open_clip(f"local-dir:{WEIGHTS}", "", 0.9999)
+
+
+def _assert_equals_open_clip(model: str, suffix: str, lowest: float) -> None:
+    """Vectors of frames cut by miner.decode and of texts, against open_clip's own of the same pixels and words."""
     import open_clip
     import torch
     from PIL import Image
 
     from miner.decode.views import crop_views
 
-    rng = np.random.default_rng(0)
-    frame = rng.integers(0, 256, (9, 16, 3), dtype=np.uint8).repeat(50, axis=0).repeat(50, axis=1)
-    encoder = OpenClipEncoder(f"local-dir:{WEIGHTS}")
-    found = encode_all(encoder, crop_views(frame, [None], encoder.input.size))[0]
-    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{WEIGHTS}", image_resize_mode="squash")
+    encoder = OpenClipEncoder(model + suffix)
+    views = np.concatenate([crop_views(frame, [None], encoder.input.size) for frame in FRAMES])
+    theirs, _, preprocess = open_clip.create_model_and_transforms(model, image_resize_mode="squash")
+    theirs.eval()
     with torch.inference_mode():
-        expected = model.eval().encode_image(preprocess(Image.fromarray(frame))[None], normalize=True)[0].numpy()
-        words = open_clip.get_tokenizer(f"local-dir:{WEIGHTS}")(["a red truck"])
-        text = model.encode_text(words, normalize=True)[0].numpy()
-    assert found @ expected > 0.999
-    np.testing.assert_allclose(encoder.encode_text(["a red truck"])[0], text, atol=1e-5)
+        inputs = torch.stack([preprocess(Image.fromarray(frame)) for frame in FRAMES])
+        images = theirs.encode_image(inputs, normalize=True).numpy()
+        words = theirs.encode_text(open_clip.get_tokenizer(model)(TEXTS), normalize=True).numpy()
+    assert _cosines(encode_all(encoder, views), images).min() >= lowest
+    assert _cosines(encoder.encode_text(TEXTS), words).min() >= lowest
+    assert _highest_of_different(images) < lowest and _highest_of_different(words) < lowest, "nothing to tell apart"
+
+
+def _cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    return np.asarray((left * right).sum(axis=1))
+
+
+def _highest_of_different(vectors: np.ndarray) -> float:
+    return float(np.tril(vectors @ vectors.T, -1).max())
+
+
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_same_bits_whatever_else_is_in_the_batch(vit: str, precision: Precision) -> None:
+    encoder = OpenClipEncoder(f"{vit}@{precision}")
+    size, count = encoder.input.size, encoder.input.batch + 5
+    frames = np.random.default_rng(1).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    vectors = encode_all(encoder, frames)
+    order = np.random.default_rng(2).permutation(count)
+    np.testing.assert_array_equal(encode_all(encoder, frames[order]), vectors[order])
+    np.testing.assert_array_equal(
+        np.concatenate([encode_all(encoder, part) for part in (frames[:3], frames[3:])]), vectors
+    )
+
+
+def test_precision_is_part_of_the_version(vit: str) -> None:
+    auto, *named = (OpenClipEncoder(vit + suffix) for suffix in ("", "@auto", "@fp32", "@bf16", "@fp16"))
+    assert [each.name for each in named] == [f"openclip:{vit}@{end}" for end in ("auto", "fp32", "bf16", "fp16")]
+    assert auto.version == named[0].version and auto.precision == this_device().fast
+    assert [each.version.rpartition("-")[2] for each in named[1:]] == ["fp32", "bf16", "fp16"]
+    assert len({each.version.rpartition("-")[0] for each in named}) == 1
+
+
+def test_one_precision_for_all_workers_of_a_run(vit: str) -> None:
+    """What `auto` meant where the encoder was made goes with its pickle, and can be asked for by a version."""
+    here = OpenClipEncoder(vit)
+    elsewhere: Precision = "fp16" if here.precision == "fp32" else "fp32"
+    made = pickle.loads(pickle.dumps(OpenClipEncoder(vit, elsewhere)))
+    assert (made.name, made.precision) == (here.name, elsewhere) and made.version != here.version
+    assert here.as_version(made.version).version == made.version and here.as_version(made.version).name == here.name
+    assert here.as_version(here.version) is here
+    assert here.as_version("2-000000000000-fp16") is here and here.as_version("imported") is here
+    named = OpenClipEncoder(f"{vit}@bf16")
+    assert named.as_version(made.version) is named
+
+
+def test_towers_are_loaded_apart_and_converted(vit: str) -> None:
+    import torch
+
+    encoder = OpenClipEncoder(f"{vit}@bf16")
+    encoder.encode(np.zeros(encoder.input.shape, np.uint8))
+    assert "_text_tower" not in vars(encoder)
+    images, texts = encoder._image_tower[0], encoder._text_tower
+    assert [name for name, _ in images.named_children()] == ["visual"] and not hasattr(texts, "visual")
+    assert {tensor.dtype for tower in (images, texts) for tensor in tower.parameters()} == {torch.bfloat16}
+    assert torch.get_num_threads() == 1 and torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize(
+    ("vision", "steady"),
+    [
+        ({"layers": 12}, True),
+        ({}, True),
+        ({"layers": [3, 4, 6, 3]}, False),
+        ({"timm_model_name": "vit_so400m_patch14_siglip_384"}, True),
+        ({"timm_model_name": "eva02_base_patch16_clip_224"}, True),
+        ({"timm_model_name": "convnext_base"}, True),
+        ({"timm_model_name": "fastvit_mci2"}, False),
+        ({"timm_model_name": "tf_efficientnet_lite2"}, False),
+    ],
+)
+@pytest.mark.parametrize("device", [Device("cpu", "bf16"), Device("cuda", "fp16"), Device("cpu", "fp32")])
+def test_auto_is_the_fast_precision_of_models_that_bear_it(
+    vision: dict[str, Any], steady: bool, device: Device
+) -> None:
+    assert auto_precision(vision, device) == (device.fast if steady else "fp32")
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("ViT-B-32/openai", ("ViT-B-32/openai", None)),
+        ("ViT-B-32/openai@auto", ("ViT-B-32/openai", None)),
+        ("ViT-B-32/openai@bf16", ("ViT-B-32/openai", "bf16")),
+        ("local-dir:/data/me@home/lit@fp32", ("local-dir:/data/me@home/lit", "fp32")),
+        ("local-dir:/data/me@home", ("local-dir:/data/me@home", None)),
+        ("@fp32", ("@fp32", None)),
+    ],
+)
+def test_a_name_ends_in_a_precision(argument: str, expected: tuple[str, Precision | None]) -> None:
+    assert split_precision(argument) == expected
+
+
+def test_on_a_gpu(vit: str) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU is visible")
+    encoder = OpenClipEncoder(vit)
+    assert encoder.input.batch == 256 and encoder.precision != "fp32"
+    assert all(tensor.is_cuda for tensor in encoder._image_tower[0].parameters())
+    _assert_equals_open_clip(vit, "", 0.999)
 
 
 @needs_weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -13,8 +14,8 @@ import pytest
 from PIL import Image
 
 from miner.decode.sweep import Sweep
-from miner.embed import EmbedStage, sweep_input, table_of
-from miner.errors import UnknownName, UsageError
+from miner.embed import EmbedStage, sweep_points, table_of
+from miner.errors import MinerError, UnknownName, UsageError
 from miner.executor import LocalExecutor
 from miner.lake import Lake, create
 from miner.simulation import Spec, record
@@ -258,12 +259,17 @@ def test_a_broken_sweep_is_quarantined_and_a_picture_is_no_sweep(drives: Path, t
     assert all(check.ok for check in lake.verify())
 
 
-def test_a_long_sweep_is_thinned_evenly_and_a_short_one_padded() -> None:
+def test_a_long_sweep_is_thinned_evenly() -> None:
     points = np.arange(50, dtype=np.float32).reshape(10, 5)
     sweep = Sweep(b"", points, ("x", "y", "z", "ring", "intensity"))
-    np.testing.assert_array_equal(sweep_input(sweep, 5), points[::2][:, [0, 1, 2, 4]])
-    padded = sweep_input(sweep, 12)
-    np.testing.assert_array_equal(padded[:10], points[:, [0, 1, 2, 4]])
-    assert np.isnan(padded[10:]).all() and padded.dtype == np.float32
-    bare = sweep_input(Sweep(b"", points[:, :3], ("x", "y", "z")), 10)
+    np.testing.assert_array_equal(sweep_points(sweep, 5), points[::2][:, [0, 1, 2, 4]])
+    np.testing.assert_array_equal(sweep_points(sweep, 12), points[:, [0, 1, 2, 4]])
+    bare = sweep_points(Sweep(b"", points[:, :3], ("x", "y", "z")), 10)
     np.testing.assert_array_equal(bare[:, 3], 0)
+
+
+def test_a_stage_travels_with_the_versions_of_its_encoders() -> None:
+    stage = pickle.loads(pickle.dumps(EmbedStage(("hashing", "descriptor"), "whole")))
+    assert stage.versions == tuple(encoder.version for encoder in stage.loaded)
+    with pytest.raises(MinerError, match="'hashing' is 1 here, the run wants 7"):
+        EmbedStage(("hashing",), "whole", versions=("7",)).check()
