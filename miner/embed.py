@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from embeddings.encoder import Encoder, encode_all, encode_sweeps, slug
 from miner.decode import Recordings
 from miner.decode.image import Picture
+from miner.decode.quality import QUALITY_MIN_SIDE, quality_of
 from miner.decode.sweep import Sweep
 from miner.decode.views import crop_views, min_side_for, regions
 from miner.encoders import get_encoder
@@ -43,7 +44,7 @@ _READING = [
 DEFAULT_ENCODERS = {"camera": "lite", "lidar": "descriptor"}
 DEFAULT_VIEWS = "whole+tiles"
 _BATCH = 32
-_FACTS = ("sha256", "num_bytes", "width", "height", "num_points", "flags")
+_FACTS = ("sha256", "num_bytes", "width", "height", "num_points", "sharpness", "exposure", "phash", "flags")
 
 
 def table_of(encoder: str) -> str:
@@ -74,7 +75,7 @@ class EmbedStage(Stage):
 
     @cached_property
     def loaded(self) -> tuple[Encoder, ...]:
-        """The encoders, in `versions` where these are given. Raises UsageError (unknown), MinerError (not to be had)."""
+        """The encoders, in `versions` where given. Raises UsageError (unknown name) or MinerError (not to be had)."""
         versions = self.versions or (None,) * len(self.encoders)
         loaded = tuple(get_encoder(*each) for each in zip(self.encoders, versions, strict=True))
         for encoder, version in zip(loaded, versions, strict=True):
@@ -199,13 +200,15 @@ class EmbedStage(Stage):
         parts = regions(frame.width, frame.height, self.views)
         cell: dict[str, Any] = {"width": frame.width, "height": frame.height}
         cell["regions"] = [part and part._asdict() for part in parts]
-        decoded: dict[int, NDArray[np.uint8]] = {}
+        decoded = {0: frame.decode(QUALITY_MIN_SIDE)}
+        whole, short = decoded[0].shape[:2] == (frame.height, frame.width), min(decoded[0].shape[:2])
         for encoder in self._of("camera"):
             side = min_side_for(encoder.input.size)
+            side = 0 if whole or short >= side else side  # a decode for less that is large enough is the same decode
             if side not in decoded:
                 decoded[side] = frame.decode(side)
             cell[f"input:{encoder.name}"] = crop_views(decoded[side], parts, encoder.input.size).tobytes()
-        return cell
+        return cell | quality_of(decoded[0])
 
     def _sweep(self, sweep: Sweep) -> dict[str, Any]:
         cell: dict[str, Any] = {"num_points": len(sweep.points), "regions": [None]}

@@ -58,7 +58,7 @@ SAMPLE_DATA = pa.schema(
         pa.field("length", pa.int64()),
         pa.field("num_bytes", pa.int64()),
         pa.field("etag", _STRING),
-        _f("fileformat", _STRING),  # jpg, png, nuscenes_bin (float32 x,y,z,intensity,ring), ...
+        _f("fileformat", _STRING),  # jpg, png, kitti_bin (float32 x,y,z,reflectance), mp4, mcap, ...
         pa.field("ego_SE3_sensor", POSE),
         pa.field("global_SE3_ego", POSE),
         pa.field("intrinsic", pa.list_(pa.float64(), 9)),  # 3 x 3, row by row

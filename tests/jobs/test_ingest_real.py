@@ -1,4 +1,4 @@
-"""Six real excerpts into one lake: the tables hold exactly what the datasets' own files say, counted here anew."""
+"""Nine real excerpts into one lake: the tables hold exactly what the datasets' own files say, counted here anew."""
 
 from __future__ import annotations
 
@@ -83,6 +83,33 @@ def count_cityscapes(folder: Path) -> Counts:
     return Counts(len({path.parent for path in frames}), Counter(camera=len(frames)))
 
 
+def count_kitti_raw(folder: Path) -> Counts:
+    [drive] = folder.glob("*/*_sync")
+    boxes = [line.split()[0] for file in pictures(drive, ".txt") for line in file.read_text().splitlines()]
+    sweeps = sum(1 for _ in pictures(drive / "velodyne_points", ".bin"))
+    return Counts(1, Counter(camera=sum(1 for _ in pictures(drive, ".png")), lidar=sweeps), Counter(boxes))
+
+
+def count_kitti_object(folder: Path) -> Counts:
+    """Each frame is a drive of its own."""
+    names = {path.stem for path in pictures(folder / "training/image_2", ".png")}
+    labels = (file for file in pictures(folder, ".txt") if file.parent.name == "label_2")
+    boxes = [line.split()[0] for file in labels for line in file.read_text().splitlines()]
+    sweeps = sum(1 for _ in pictures(folder / "training/velodyne", ".bin"))
+    return Counts(len(names), Counter(camera=len(names), lidar=sweeps), Counter(boxes))
+
+
+def count_video(folder: Path) -> Counts:
+    """A file is a scene; all frames, decoded one by one."""
+    import av
+
+    found = Counts(scenes=2)
+    for path in pictures(folder, ".mp4"):
+        with av.open(str(path)) as video:
+            found.readings["camera"] += sum(1 for _ in video.decode(video=0))
+    return found
+
+
 COUNTS: dict[str, Callable[[Path], Counts]] = {
     "nuscenes": count_nuscenes,
     "drivelm_nuscenes": count_drivelm,
@@ -90,17 +117,21 @@ COUNTS: dict[str, Callable[[Path], Counts]] = {
     "camvid": count_camvid,
     "cityscapes": count_cityscapes,
     "tracon": count_tracon,
+    "kitti_raw": count_kitti_raw,
+    "kitti_object": count_kitti_object,
+    "dashcam_video": count_video,
 }
+READERS = {"dashcam_video": "video:all"}
 
 
 @pytest.fixture(scope="module")
 def lake(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """All six, one after the other, then cut, embedded and indexed together."""
+    """All of them, one after the other, then cut, embedded and indexed together."""
     lake = create(tmp_path_factory.mktemp("real") / "lake", LocalExecutor(threads=2))
     for dataset in COUNTS:
-        lake.ingest(test_data / dataset)
+        lake.ingest(test_data / dataset, READERS.get(dataset))
     lake.cut()
-    lake.embed(["hashing"])
+    lake.embed(["hashing", "descriptor"])
     lake.index()
     return lake
 
@@ -131,9 +162,9 @@ def test_there_is_something_to_compare(test_data: Path) -> None:
 
 
 def test_nothing_is_lost_on_the_way(lake: Lake, test_data: Path) -> None:
-    cameras = sum(COUNTS[dataset](test_data / dataset).readings["camera"] for dataset in COUNTS)
-    [encoder] = lake.describe()["encoders"]
-    assert (encoder["readings"], lake.store.count("assets")) == (cameras, cameras)
+    readings = sum((COUNTS[dataset](test_data / dataset).readings for dataset in COUNTS), Counter[str]())
+    embedded = {encoder["modality"]: encoder["readings"] for encoder in lake.describe()["encoders"]}
+    assert embedded == readings and lake.store.count("assets") == readings.total()
     assert lake.store.count("quarantine") == 0
     assert [check for check in lake.verify() if not check.ok] == []
     cut = lake.store.scan("clips", ["scene_id"])["scene_id"].to_pylist()
@@ -142,8 +173,8 @@ def test_nothing_is_lost_on_the_way(lake: Lake, test_data: Path) -> None:
 
 def test_the_same_again_changes_nothing(lake: Lake, test_data: Path) -> None:
     versions = {table: lake.store.version(table) for table in lake.store.tables()}
-    reports = [lake.ingest(test_data / dataset) for dataset in COUNTS]
-    reports += [lake.cut(), lake.embed(["hashing"]), *lake.index()]
+    reports = [lake.ingest(test_data / dataset, READERS.get(dataset)) for dataset in COUNTS]
+    reports += [lake.cut(), lake.embed(["hashing", "descriptor"]), *lake.index()]
     assert not any(report.changed for report in reports)
     assert versions == {table: lake.store.version(table) for table in lake.store.tables()}
 
@@ -154,3 +185,21 @@ def test_a_frame_finds_itself(lake: Lake, test_data: Path) -> None:
     best = lake.search(images=str(picture), k=1, per="frame", where="dataset = 'nuscenes'")[0]
     assert (best.uri, best.channel) == (str(picture), "CAM_FRONT")
     assert best.score > 0.999
+
+
+def test_a_video_frame_is_found_by_its_byte_range(lake: Lake) -> None:
+    """A frame's vector is that of its pixels, read again from the range its row names."""
+    row = lake.store.scan("sample_data", filter="fileformat = 'mp4'").sort_by("timestamp_ns").to_pylist()[-1]
+    best = lake.search(like=row["sample_data_id"], k=1, per="frame", where="dataset = 'dashcam_video'")[0]
+    assert best.fileformat == "mp4" and best.offset is not None and best.score > 0.1
+    assert best.show()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_sweep_finds_itself_and_its_drive(lake: Lake, test_data: Path) -> None:
+    sweeps = sorted(pictures(test_data / "kitti_raw", ".bin"))
+    hits = lake.search(lidar=str(sweeps[3]), k=len(sweeps), per="frame")
+    assert hits.encoder == "descriptor" and hits[0].uri == str(sweeps[3]) and hits[0].score > 0.9999
+    assert {hit.uri for hit in hits} == {str(sweep) for sweep in sweeps}
+    again = lake.search(like=hits[0].sample_data_id, k=3, per="frame")
+    assert again.encoder == "descriptor" and len(again) == 3
+    assert not {hit.uri for hit in again} & {hit.uri for hit in hits}, "its own clip is no answer"

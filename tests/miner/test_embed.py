@@ -218,6 +218,8 @@ def test_cameras_and_lidar_in_one_pass(drives: Path, tmp_path: Path) -> None:
         data = Path(reading["uri"]).read_bytes()
         assert (asset["modality"], asset["sha256"]) == (reading["modality"], hashlib.sha256(data).hexdigest())
         size = (asset["width"], asset["height"], asset["num_points"])
+        blank = [asset[name] is None for name in ("sharpness", "exposure", "phash")]
+        assert blank == [reading["modality"] == "lidar"] * 3
         assert size == ((96, 54, None) if reading["modality"] == "camera" else (None, None, len(data) // 20))
     assert not lake.embed(["hashing", "descriptor"]).changed and not lake.embed(["descriptor"]).changed
     assert all(check.ok for check in lake.verify())

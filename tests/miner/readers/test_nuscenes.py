@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import pytest
 from scipy.spatial.transform import Rotation
 
-from kernels.project import box_corners, points_in_boxes, project_points
+from kernels.boxes import box_corners, points_in_boxes
+from kernels.project import project_points
 from kernels.se3 import SE3
 from miner.errors import BadInput, NotFound, UsageError
 from miner.ids import is_token
