@@ -1,21 +1,20 @@
-"""Points and boxes in a pinhole camera: x right, y down, z forward; pixels from the top left corner of the full image.
+"""Points in a pinhole camera: x right, y down, z forward; pixels from the top left corner of the full image.
 
-A box is a pose `dst_SE3_object` and `size_lwh`: its centre is the origin of the object frame, length along x (forward),
-width along y (left), height along z (up). Lens distortion is not applied: pixels are those of a rectified image.
+Lens distortion is not applied: pixels are those of a rectified image.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kernels._jit import jit
 from kernels.se3 import SE3
 
 Array = NDArray[np.float64]
 
-_CORNERS = np.array([[x, y, z] for x in (1, -1) for y in (1, -1) for z in (1, -1)], np.float64) / 2
 MIN_DEPTH_M = 0.1
 
 
@@ -33,35 +32,32 @@ class Projection(NamedTuple):
 def project_points(
     points: ArrayLike, camera_SE3_points: SE3, intrinsic: ArrayLike, width: int, height: int
 ) -> Projection:
-    """Points (n, 3) of any frame in the camera's image of width x height pixels; `intrinsic` is 3 x 3, or 9 numbers.
+    """Points (n, >= 3) of any frame in the camera's image of width x height pixels; `intrinsic` is 3 x 3, or 9 numbers.
 
-    A point is visible when it is in front of the camera and its pixel lies in [0, width) x [0, height).
+    A point is visible when it is in front of the camera and its pixel lies in [0, width) x [0, height). Points with NaN
+    or Inf are not. Raises ValueError for other shapes.
     """
-    in_camera = camera_SE3_points.transform(np.asarray(points, np.float64).reshape(-1, 3))
-    depth = in_camera[:, 2]
-    front = depth >= MIN_DEPTH_M
-    pixels = np.full((len(in_camera), 2), np.nan)
-    pixels[front] = (in_camera[front] @ np.asarray(intrinsic, np.float64).reshape(3, 3)[:2].T) / depth[front, None]
-    with np.errstate(invalid="ignore"):
-        visible = front & (pixels >= 0).all(axis=1) & (pixels < (width, height)).all(axis=1)
-    return Projection(pixels, depth, visible)
+    rows = np.ascontiguousarray(points)
+    rows = rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float64)
+    if rows.ndim != 2 or rows.shape[1] < 3:
+        raise ValueError(f"points must be (n, >= 3), got {rows.shape}")
+    pose = np.column_stack([camera_SE3_points.rotation, camera_SE3_points.translation])
+    found = Projection(np.empty((len(rows), 2)), np.empty(len(rows)), np.empty(len(rows), np.bool_))
+    _project(rows, pose, np.asarray(intrinsic, np.float64).reshape(3, 3), (float(width), float(height)), found)
+    return found
 
 
-def box_corners(dst_SE3_object: SE3, size_lwh: ArrayLike) -> Array:
-    """The corners (8, 3) of a box in frame dst: front before back, then left before right, then top before bottom."""
-    return dst_SE3_object.transform(_CORNERS * np.asarray(size_lwh, np.float64))
-
-
-def points_in_box(points: ArrayLike, dst_SE3_object: SE3, size_lwh: ArrayLike) -> NDArray[np.bool_]:
-    """Which points (n, 3) of frame dst are inside the box or on its faces: bool (n,)."""
-    in_object = dst_SE3_object.inverse().transform(np.asarray(points, np.float64).reshape(-1, 3))
-    within: NDArray[np.bool_] = np.all(np.abs(in_object) <= np.asarray(size_lwh, np.float64) / 2, axis=1)
-    return within
-
-
-def points_in_boxes(points: ArrayLike, dst_SE3_objects: list[SE3], sizes_lwh: ArrayLike) -> NDArray[np.int64]:
-    """How many of the points (n, 3) of frame dst each of b boxes holds: int64 (b,); sizes are (b, 3)."""
-    xyz = np.asarray(points, np.float64).reshape(-1, 3)
-    sizes = np.asarray(sizes_lwh, np.float64).reshape(len(dst_SE3_objects), 3)
-    counts = [points_in_box(xyz, pose, size).sum() for pose, size in zip(dst_SE3_objects, sizes, strict=True)]
-    return np.array(counts, np.int64)
+@jit
+def _project(points: NDArray[Any], pose: Array, intrinsic: Array, size: tuple[float, float], found: Projection) -> None:
+    k, m = intrinsic[0], intrinsic[1]
+    for i in range(len(points)):
+        x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
+        right = pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z + pose[0, 3]
+        down = pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z + pose[1, 3]
+        depth = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * z + pose[2, 3]
+        u = (k[0] * right + k[1] * down + k[2] * depth) / depth
+        v = (m[0] * right + m[1] * down + m[2] * depth) / depth
+        in_front = depth >= MIN_DEPTH_M
+        found.depth_m[i] = depth
+        found.pixels[i, 0], found.pixels[i, 1] = (u, v) if in_front else (np.nan, np.nan)
+        found.visible[i] = in_front and 0.0 <= u < size[0] and 0.0 <= v < size[1]

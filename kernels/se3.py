@@ -59,6 +59,16 @@ def slerp(from_wxyz: ArrayLike, to_wxyz: ArrayLike, fraction: ArrayLike) -> Arra
     return _canonical(_unit(share_a * a + share_b * b))
 
 
+def wxyz_to_vector(wxyz: ArrayLike) -> Array:
+    """Rotation vectors (..., 3) of quaternions (..., 4): the axis times the angle, 0..pi rad, of the shorter turn."""
+    q = _canonical(_unit(wxyz))
+    sine = np.linalg.norm(q[..., 1:], axis=-1, keepdims=True)
+    # 2 atan2(s, w) / s tends to 2 for a turn of nothing; the quotient of subnormal numbers would not.
+    per_sine = np.where(sine > 1e-150, 2 * np.arctan2(sine, q[..., :1]) / np.where(sine > 1e-150, sine, 1.0), 2.0)
+    vectors: Array = per_sine * q[..., 1:]
+    return vectors
+
+
 @dataclass(frozen=True, eq=False)
 class SE3:
     """One pose `dst_SE3_src`: rotation float64 (3, 3) and translation float64 (3,), in metres."""
@@ -112,6 +122,22 @@ def interpolate(
     left = np.maximum(right - 1, 0)
     fraction = (at - times[left]) / np.maximum(times[right] - times[left], 1)
     return t[left] + fraction[:, None] * (t[right] - t[left]), slerp(q[left], q[right], fraction)
+
+
+@dataclass(frozen=True, eq=False)
+class PoseTrack:
+    """Poses `dst_SE3_src` of one body at strictly rising times, as logs give them.
+
+    times_ns int64 (n,); translations float64 (n, 3), metres; rotations_wxyz float64 (n, 4).
+    """
+
+    times_ns: NDArray[np.int64]
+    translations: Array
+    rotations_wxyz: Array
+
+    def at(self, at_ns: ArrayLike) -> tuple[Array, Array]:
+        """Translations (m, 3) and rotations (m, 4) at times (m,): `interpolate`, which see for what raises."""
+        return interpolate(self.times_ns, self.translations, self.rotations_wxyz, at_ns)
 
 
 def _unit(wxyz: ArrayLike) -> Array:

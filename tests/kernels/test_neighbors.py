@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kernels.neighbors import merge_top_k, top_k
+from kernels.neighbors import knn, merge_top_k, radius_pairs, top_k
 
 
 def oracle(
@@ -139,3 +139,66 @@ def test_refuses(queries, vectors, k, mask) -> None:  # type: ignore[no-untyped-
 def test_nothing_to_merge() -> None:
     with pytest.raises(ValueError):
         merge_top_k([], 3)
+
+
+def all_pairs(vectors: NDArray[np.float32], min_score: float, tile: int) -> list[tuple[int, int, float]]:
+    parts = list(radius_pairs(vectors, min_score, tile))
+    assert all(len(part.left) and part.scores.dtype == np.float32 and part.left.dtype == np.int64 for part in parts)
+    return sorted((int(i), int(j), float(s)) for part in parts for i, j, s in zip(*part, strict=True))
+
+
+@settings(max_examples=80, deadline=None)
+@given(problems(), st.integers(1, 70), st.sampled_from([-1.1, -0.2, 0.0, 0.3, 0.9, 1.1]))
+def test_pairs_are_those_of_the_oracle_for_any_tile(problem, tile: int, min_score: float) -> None:  # type: ignore[no-untyped-def]
+    _, vectors, _, _ = problem
+    found = all_pairs(vectors, min_score, tile)
+    indices, scores = top_k(vectors, vectors, len(vectors) or 1)
+    expected = [
+        (i, int(j), float(score))
+        for i in range(len(vectors))
+        for j, score in zip(indices[i], scores[i], strict=True)
+        if i < j and score >= min_score
+    ]
+    assert found == sorted(expected)
+
+
+def test_pairs_exactly_at_the_threshold() -> None:
+    """The boundary is the score itself, though a matrix product may round it to either side."""
+    rng = np.random.default_rng(3)
+    vectors = np.concatenate([unit(rng, 40, 640)] * 3) + rng.normal(scale=1e-7, size=(120, 640)).astype(np.float32)
+    scores = sorted(score for _, _, score in all_pairs(vectors, 0.5, 64))
+    for threshold in (scores[0], scores[len(scores) // 2], scores[-1], float(np.nextafter(scores[-1], 2))):
+        wanted = sum(score >= threshold for score in scores)
+        assert {len(all_pairs(vectors, threshold, tile)) for tile in (7, 64, 1024)} == {wanted}
+
+
+@settings(max_examples=80, deadline=None)
+@given(problems(), st.integers(1, 70), st.booleans())
+def test_a_self_join_is_top_k_with_a_mask_per_row(problem, tile: int, grouped: bool) -> None:  # type: ignore[no-untyped-def]
+    _, vectors, k, _ = problem
+    groups = np.arange(len(vectors)) // 3 % 5 if grouped else None
+    owner = np.arange(len(vectors)) if groups is None else groups
+    indices, scores = knn(vectors, k, groups, tile)
+    assert indices.shape == scores.shape == (len(vectors), k)
+    assert indices.dtype == np.int64 and scores.dtype == np.float32
+    for i in range(len(vectors)):
+        [expected], [expected_scores] = top_k(vectors[i : i + 1], vectors, k, owner != owner[i])
+        found = len(expected)
+        assert np.array_equal(indices[i, :found], expected) and np.array_equal(scores[i, :found], expected_scores)
+        assert (indices[i, found:] == -1).all() and (scores[i, found:] == -np.inf).all()
+
+
+@pytest.mark.parametrize("call", [lambda v: knn(v, 2), lambda v: radius_pairs(v, 0.5)])
+@pytest.mark.parametrize("vectors", [np.ones(3), np.array([[1.0, np.nan]]), np.array([[np.inf, 0]])])
+def test_joins_refuse(call, vectors) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError):
+        call(vectors.astype(np.float32))
+
+
+def test_joins_refuse_other_arguments() -> None:
+    vectors = unit(np.random.default_rng(0), 4, 8)
+    for wrong in (lambda: knn(vectors, 0), lambda: knn(vectors, 1, np.arange(3)), lambda: knn(vectors, 1, np.ones(4))):
+        with pytest.raises(ValueError):
+            wrong()
+    with pytest.raises(ValueError):
+        radius_pairs(vectors, float("nan"))

@@ -1,4 +1,4 @@
-"""Pinhole projection and boxes, against plain loops."""
+"""Pinhole projection, against a plain loop."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.transform import Rotation
 
-from kernels.project import box_corners, points_in_box, points_in_boxes, project_points
+from kernels.project import project_points
 from kernels.se3 import SE3
 
 _INTRINSIC = np.array([[1000.0, 0, 800], [0, 900, 450], [0, 0, 1]])
 _IDENTITY = SE3.from_wxyz([0, 0, 0], [1, 0, 0, 0])
 _QUATERNION = arrays(np.float64, 4, elements=st.floats(-1, 1)).filter(lambda q: np.linalg.norm(q) > 1e-3)
 _POSE = st.builds(SE3.from_wxyz, arrays(np.float64, 3, elements=st.floats(-50, 50)), _QUATERNION)
-_SIZE = arrays(np.float64, 3, elements=st.floats(0.1, 20))
 
 
 def _project_one(point: np.ndarray, pose: SE3) -> tuple[float, float, float]:
@@ -59,33 +58,20 @@ def test_no_points_and_flat_intrinsic() -> None:
     assert empty.pixels.shape == (0, 2) and empty.depth_m.shape == (0,) and empty.visible.shape == (0,)
 
 
-def test_corners_of_a_turned_box() -> None:
-    left = Rotation.from_euler("z", 90, degrees=True).as_quat(scalar_first=True)
-    corners = box_corners(SE3.from_wxyz([10, 0, 1], left), [4, 2, 1.5])
-    # The nose points left (+y): length spans y, width spans x.
-    np.testing.assert_allclose(corners.min(axis=0), [9, -2, 0.25], atol=1e-12)
-    np.testing.assert_allclose(corners.max(axis=0), [11, 2, 1.75], atol=1e-12)
-    np.testing.assert_allclose(corners[:4, 1], 2, atol=1e-12)  # the front four come first
-    np.testing.assert_allclose(corners[0], [9, 2, 1.75], atol=1e-12)  # front, left, top
+def test_points_that_are_not_finite_are_not_visible() -> None:
+    points = np.array([[0, 0, np.nan], [0, 0, np.inf], [np.inf, 0, 10], [0, -np.inf, 10], [0, 0, 10]], np.float32)
+    assert project_points(points, _IDENTITY, _INTRINSIC, 1600, 900).visible.tolist() == [False] * 4 + [True]
 
 
-@given(_POSE, _SIZE, arrays(np.float64, (10, 3), elements=st.floats(-0.9, 0.9)))
-def test_a_box_holds_what_is_between_its_corners(pose: SE3, size: np.ndarray, shares: np.ndarray) -> None:
-    inside = pose.transform(shares * size / 2)
-    assert points_in_box(inside, pose, size).all()
-    far = shares.copy()
-    far[:, 1] = 1.1
-    assert not points_in_box(pose.transform(far * size / 2), pose, size).any()
-    assert points_in_box(box_corners(pose, size * 0.999999), pose, size).all()
+def test_further_columns_and_single_precision_change_nothing() -> None:
+    points = np.random.default_rng(0).normal(size=(500, 5)).astype(np.float32) * 20
+    whole = project_points(points, _IDENTITY, _INTRINSIC, 1600, 900)
+    plain = project_points(points[:, :3].astype(np.float64), _IDENTITY, _INTRINSIC, 1600, 900)
+    for got, wanted in zip(whole, plain, strict=True):
+        np.testing.assert_array_equal(got, wanted)
 
 
-@given(st.lists(st.tuples(_POSE, _SIZE), max_size=4), arrays(np.float64, (30, 3), elements=st.floats(-60, 60)))
-def test_counts_equal_a_plain_loop(boxes: list[tuple[SE3, np.ndarray]], points: np.ndarray) -> None:
-    expected = []
-    for pose, size in boxes:
-        turn = Rotation.from_matrix(pose.rotation).inv()
-        local = turn.apply(points - pose.translation)
-        expected.append(sum(all(abs(p[axis]) <= size[axis] / 2 for axis in range(3)) for p in local))
-    counts = points_in_boxes(points, [pose for pose, _ in boxes], [size for _, size in boxes])
-    assert counts.dtype == np.int64
-    assert counts.tolist() == expected
+@pytest.mark.parametrize("points", [np.zeros(3), np.zeros((4, 2))])
+def test_refuses(points: np.ndarray) -> None:
+    with pytest.raises(ValueError):
+        project_points(points, _IDENTITY, _INTRINSIC, 10, 10)

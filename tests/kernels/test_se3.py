@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.transform import Rotation, Slerp
 
-from kernels.se3 import SE3, interpolate, matrix_to_wxyz, slerp, wxyz_to_matrix
+from kernels.se3 import SE3, PoseTrack, interpolate, matrix_to_wxyz, slerp, wxyz_to_matrix, wxyz_to_vector
 
 _METRES = st.floats(-1e4, 1e4)
 _QUATERNION = arrays(np.float64, 4, elements=st.floats(-1, 1)).filter(lambda q: np.linalg.norm(q) > 1e-3)
@@ -122,3 +122,22 @@ def test_no_rotation_is_an_error(q: tuple[float, ...]) -> None:
 def test_no_translation_is_an_error(translation: list[float]) -> None:
     with pytest.raises(ValueError, match="expected 3 finite numbers"):
         SE3.from_wxyz(translation, [1, 0, 0, 0])
+
+
+@given(arrays(np.float64, 3, elements=st.floats(-1.8, 1.8)))
+def test_rotation_vectors_go_there_and_back(vector: np.ndarray) -> None:
+    wxyz = Rotation.from_rotvec(vector).as_quat(scalar_first=True)
+    np.testing.assert_allclose(wxyz_to_vector(wxyz), Rotation.from_rotvec(vector).as_rotvec(), atol=1e-9)
+    np.testing.assert_allclose(wxyz_to_vector(-wxyz), wxyz_to_vector(wxyz), atol=1e-12)
+
+
+def test_a_turn_of_almost_nothing() -> None:
+    for angle in (0.0, 1e-300, 1e-160, 1e-12):
+        np.testing.assert_allclose(wxyz_to_vector([1, 0, angle / 2, 0]), [0, angle, 0], rtol=1e-12)
+
+
+def test_a_track_interpolates() -> None:
+    track = PoseTrack(np.array([0, 10]), np.array([[0, 0, 0], [2, 0, 0]]), np.array([[1, 0, 0, 0], [0, 0, 0, 1]]))
+    [translation], [wxyz] = track.at([5])
+    np.testing.assert_allclose(translation, [1, 0, 0])
+    np.testing.assert_allclose(wxyz_to_vector(wxyz), [0, 0, np.pi / 2], atol=1e-12)

@@ -8,7 +8,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 
-from kernels.project import points_in_box
+from kernels.boxes import points_in_box
 from kernels.se3 import SE3
 from miner.decode import Recordings
 from miner.errors import NotFound, UsageError
