@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from embeddings.encoder import Encoder, encode_all, encode_sweeps, slug
 from miner.decode import Recordings
 from miner.decode.image import Picture
-from miner.decode.quality import QUALITY_MIN_SIDE, quality_of
+from miner.decode.quality import quality_of
 from miner.decode.sweep import Sweep
 from miner.decode.views import crop_views, min_side_for, regions
 from miner.encoders import get_encoder
@@ -200,15 +200,13 @@ class EmbedStage(Stage):
         parts = regions(frame.width, frame.height, self.views)
         cell: dict[str, Any] = {"width": frame.width, "height": frame.height}
         cell["regions"] = [part and part._asdict() for part in parts]
-        decoded = {0: frame.decode(QUALITY_MIN_SIDE)}
-        whole, short = decoded[0].shape[:2] == (frame.height, frame.width), min(decoded[0].shape[:2])
+        decoded: dict[int, NDArray[np.uint8]] = {}
         for encoder in self._of("camera"):
             side = min_side_for(encoder.input.size)
-            side = 0 if whole or short >= side else side  # a decode for less that is large enough is the same decode
             if side not in decoded:
                 decoded[side] = frame.decode(side)
             cell[f"input:{encoder.name}"] = crop_views(decoded[side], parts, encoder.input.size).tobytes()
-        return cell | quality_of(decoded[0])
+        return cell | quality_of(decoded[min(decoded)])
 
     def _sweep(self, sweep: Sweep) -> dict[str, Any]:
         cell: dict[str, Any] = {"num_points": len(sweep.points), "regions": [None]}

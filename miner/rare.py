@@ -116,7 +116,7 @@ def _seldom(store: Store, hits: tuple[Hit, ...]) -> list[str]:
     facts = store.scan("clip_facts", ["clip_id", "categories"])
     names = {row["clip_id"]: [entry["name"] for entry in row["categories"]] for row in facts.to_pylist()}
     count = Counter(name for each in names.values() for name in each)
-    few = max(1, int(_SELDOM * len(names)))
+    few = int(_SELDOM * len(names))
     said = []
     for hit in hits:
         own = [name for name in names.get(hit.clip_id or "", ()) if count[name] <= few]

@@ -23,7 +23,7 @@ WRAPPERS = {
     "timm": {"embeddings/efficientnet.py", "embeddings/lite.py"},
     "duckdb": {"miner/query/filters.py"},
     "sqlglot": {"miner/query/filters.py"},
-    "PIL": {"miner/decode/image.py", "miner/decode/views.py", "miner/readers/labels.py"},
+    "PIL": {"miner/decode/image.py", "miner/readers/labels.py"},
     "simplejpeg": {"miner/decode/image.py", "miner/simulation/recording.py"},
     "av": {"miner/decode/video.py", "miner/decode/demux.py"},
     "mcap": set(),

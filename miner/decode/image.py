@@ -129,9 +129,20 @@ def _jpeg_header(data: bytes, uri: str) -> tuple[int, int, int]:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=True)
     except ValueError as error:
         raise BadInput("corrupt-image", f"{shown(uri)}: {len(data)} bytes of a jpg: {error}") from error
-    if width * height > MAX_PIXELS or b"Exif\0\0" not in data[:65536]:
+    if width * height > MAX_PIXELS or not _has_exif(data):
         return width, height, 1
     return width, height, _pillow_header(data, uri)[2]
+
+
+def _has_exif(data: bytes) -> bool:
+    """Whether an Exif segment (APP1) stands before the scan. Walks segments: a search would touch all the bytes."""
+    at = 2
+    while at + 10 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        if data[at + 1] == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            return True
+        fill = data[at + 1] == 0xFF  # a byte that may stand before any marker
+        at += 1 if fill else 2 + int.from_bytes(data[at + 2 : at + 4])
+    return False
 
 
 def _png_header(data: bytes, uri: str) -> tuple[int, int, int]:

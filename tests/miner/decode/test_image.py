@@ -113,6 +113,14 @@ def test_exif_orientation(orientation: int, fileformat: str) -> None:
     np.testing.assert_allclose(found.astype(int), expected, atol=4)
 
 
+@pytest.mark.parametrize("before", [b"", b"\xff\xe0\0\x06Exif", b"\xff\xff\xe2\0\x0aExif\0\0zz", b"\xff\xfe\0\x02\xff"])
+def test_exif_behind_other_segments(before: bytes) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(picture()), "JPEG", exif=exif)
+    assert image_header(data[:2] + before + data[2:], "x") == ImageHeader(48, 80, "jpg", 6)
+
+
 @pytest.mark.parametrize(
     ("min_side", "shape"),
     [(0, (480, 640)), (241, (480, 640)), (240, (240, 320)), (121, (240, 320)), (120, (120, 160)), (3, (120, 160))],

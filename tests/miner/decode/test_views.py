@@ -52,6 +52,13 @@ def test_tiles_cover_the_frame_with_squares(width: int, height: int) -> None:
     assert np.ptp(np.diff(starts)) <= 1 + 1e-6 and len(tiles) == -(-long // short)
 
 
+@pytest.mark.parametrize("views", ["whole", "tiles", "whole+tiles"])
+@pytest.mark.parametrize(("width", "height"), [(65_536, 1), (1, 64_000_000), (65_536, 60_000)])
+def test_no_camera_has_such_sides(views: str, width: int, height: int) -> None:
+    with pytest.raises(BadInput, match="not-a-frame"):
+        regions(width, height, views)
+
+
 def test_unknown_views() -> None:
     with pytest.raises(UnknownName, match="whole"):
         regions(10, 10, "center")
