@@ -209,29 +209,33 @@ def _plain(text: str) -> str:
 
 # -- as a page ---------------------------------------------------------------------------------------------------------
 
+# GitHub shows a notebook's output without its styles, classes and ids, so the grid is a table whose pictures say their
+# size and hold their outline. Where styles live, the table flows with the width. Colours are those around it: a page,
+# Jupyter and VS Code each know for themselves whether it is dark.
+_COLUMNS = 3
+_SHOWN_PX = 240
+_MARK, _EDGE = (255, 176, 0), (30, 30, 30)
+
 _STYLE = """
-.miner-hits{color-scheme:light dark;--ground:#fff;--text:#1b1f24;--quiet:#59636e;--line:#d1d9e0;--card:#f6f8fa;
-font:14px/1.4 system-ui,sans-serif;color:var(--text);background:var(--ground)}
-@media(prefers-color-scheme:dark){.miner-hits{--ground:#0d1117;--text:#e6edf3;--quiet:#9198a1;--line:#3d444d;--card:#151b23}}
-.miner-hits+.miner-hits{margin-top:28px}
-.miner-hits h2{font-size:16px;font-weight:600;margin:0 0 12px;overflow-wrap:anywhere}
-.miner-hits .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,240px),1fr));gap:12px}
-.miner-hits figure{margin:0;border:1px solid var(--line);border-radius:6px;overflow:hidden;background:var(--card)}
-.miner-hits .frame{position:relative;line-height:0}
-.miner-hits img{width:100%;height:auto;display:block}
-.miner-hits .region{position:absolute;box-sizing:border-box;border:2px solid #ffb000;box-shadow:0 0 0 1px #0008}
-.miner-hits .none{display:flex;align-items:center;justify-content:center;aspect-ratio:16/9;padding:12px;line-height:1.3;
-color:var(--quiet);text-align:center;overflow-wrap:anywhere;font-size:12px;box-sizing:border-box}
-.miner-hits figcaption{padding:8px 10px;overflow-wrap:anywhere}
-.miner-hits figcaption b{font-variant-numeric:tabular-nums}
-.miner-hits figcaption div{color:var(--quiet);font-size:12px}
-.miner-hits figcaption p{margin:4px 0 0;font-size:12px}
+.miner-hits{font:14px/1.4 system-ui,sans-serif;margin-bottom:24px}
+.miner-hits h3{font-size:16px;margin:0 0 12px;overflow-wrap:anywhere}
+.miner-hits.miner-hits table{display:block;width:100%;margin:0;border:0}
+.miner-hits tbody{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,220px),1fr));gap:12px}
+.miner-hits tr{display:contents}
+.miner-hits.miner-hits td{display:block;padding:0 0 8px;border:1px solid #8886;border-radius:8px;overflow:hidden;
+background:#8881;text-align:left;font-size:13px;overflow-wrap:anywhere;white-space:normal}
+.miner-hits.miner-hits td>*{margin:0 10px}
+.miner-hits.miner-hits td>img{display:block;width:100%;max-width:none;height:auto;margin:0 0 6px}
+.miner-hits.miner-hits img+br,.miner-hits td>div+br{display:none}
+.miner-hits small{display:block;opacity:.75;font-size:12px}
+.miner-hits small+br{display:none}
+.miner-hits td>div{padding:24px 0;text-align:center;font-size:12px;opacity:.75}
 """
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>{title}</title><style>body{{margin:0;padding:16px;background:#fff}}
-@media(prefers-color-scheme:dark){{body{{background:#0d1117}}}}{style}</style></head>
+<title>{title}</title><style>:root{{color-scheme:light dark}}body{{margin:0;padding:16px;background:#fff;color:#1b1f24}}
+@media(prefers-color-scheme:dark){{body{{background:#0d1117;color:#e6edf3}}}}{style}</style></head>
 <body>{body}</body></html>
 """
 
@@ -244,39 +248,51 @@ def page(answers: Sequence[Hits], title: str = "scene-miner") -> str:
 
 def _grid(hits: Sequence[Hit], headline: str) -> str:
     with Recordings() as recordings:
-        figures = "".join(_figure(recordings, hit) for hit in hits) or "<p>nothing found</p>"
-    return f'<section class="miner-hits"><h2>{html.escape(headline)}</h2><div class="grid">{figures}</div></section>'
+        cells = [_cell(recordings, hit) for hit in hits]
+    rows = ("".join(cells[start : start + _COLUMNS]) for start in range(0, len(cells), _COLUMNS))
+    table = "".join(f"<tr>{row}</tr>" for row in rows)
+    found = f"<table><tbody>{table}</tbody></table>" if cells else "<p>nothing found</p>"
+    return f'<div class="miner-hits"><h3>{html.escape(headline)}</h3>{found}</div>'
 
 
-def _figure(recordings: Recordings, hit: Hit) -> str:
-    picture = _picture(recordings, hit)
-    scene, channel, time = (
-        html.escape(_plain(text)) for text in (hit.scene, hit.channel, shown_time(hit.timestamp_ns))
-    )
-    where = html.escape(_plain(hit.uri or hit.sample_data_id))
-    why = f"<p>{html.escape(_plain(hit.why))}</p>" if hit.why else ""
+def _cell(recordings: Recordings, hit: Hit) -> str:
+    """A hit as a table cell: picture, then a line for each thing known of it."""
+    lines = [shown_time(hit.timestamp_ns), hit.scene, hit.clip_id or "", hit.why]
+    small = "".join(f"<small>{_escaped(line)}</small><br>" for line in lines if line)
     return (
-        f'<figure id="hit-{hit.rank}" title="{where}">{picture}<figcaption><b>{hit.rank}. {hit.score:.3f}</b> {channel}'
-        f"<div>{time}</div><div>{scene}</div><div>{html.escape(hit.clip_id or '')}</div>{why}</figcaption></figure>"
+        f'<td align="left" valign="top" title="{_escaped(hit.uri or hit.sample_data_id)}">{_picture(recordings, hit)}'
+        f"<br><b>{hit.rank}. {hit.score:.3f}</b> {_escaped(hit.channel)}<br>{small}</td>"
     )
 
 
 def _picture(recordings: Recordings, hit: Hit) -> str:
-    """The frame with the region that scored outlined, or a box that says why there is no picture."""
+    """The frame with the region that scored outlined, or the reason why there is no picture."""
     try:
         pixels = _frame(recordings, hit)
     except BadInput as bad:
-        return f'<div class="frame none">{html.escape(_plain(str(bad)))}</div>'
+        return f"<div>{_escaped(str(bad))}</div>"
+    data = base64.b64encode(encode_jpeg(outlined(pixels, hit.region))).decode()
+    height = round(_SHOWN_PX * pixels.shape[0] / pixels.shape[1])
+    alt = _escaped(f"{hit.scene}, {hit.channel}")
+    return f'<img src="data:image/jpeg;base64,{data}" width="{_SHOWN_PX}" height="{height}" alt="{alt}">'
+
+
+def outlined(pixels: NDArray[np.uint8], region: Region | None) -> NDArray[np.uint8]:
+    """A copy of uint8 RGB (H, W, 3) with a frame of 3 pixels inside the edges of `region`; as it is for None."""
+    if region is None:
+        return pixels
     height, width = pixels.shape[:2]
-    data = base64.b64encode(encode_jpeg(pixels)).decode()
-    outline = ""
-    if hit.region is not None:
-        x0, y0, x1, y1 = (100 * float(edge) for edge in hit.region)
-        box = f"left:{x0:.2f}%;top:{y0:.2f}%;width:{x1 - x0:.2f}%;height:{y1 - y0:.2f}%"
-        outline = f'<div class="region" style="{box}"></div>'
-    alt = html.escape(_plain(f"{hit.scene}, {hit.channel}"))
-    source = f'src="data:image/jpeg;base64,{data}" width="{width}" height="{height}" alt="{alt}"'
-    return f'<div class="frame"><img {source}>{outline}</div>'
+    x0, x1 = (round(edge * width) for edge in (region[0], region[2]))
+    y0, y1 = (round(edge * height) for edge in (region[1], region[3]))
+    marked = pixels.copy()
+    for inset, colour in ((0, _MARK), (3, _EDGE), (4, None)):
+        part = slice(y0 + inset, max(y1 - inset, 0)), slice(x0 + inset, max(x1 - inset, 0))
+        marked[part] = pixels[part] if colour is None else colour
+    return marked
+
+
+def _escaped(text: str) -> str:
+    return html.escape(_plain(text))
 
 
 def _frame(recordings: Recordings, hit: Hit) -> NDArray[np.uint8]:

@@ -41,18 +41,20 @@ def test_commands_run_as_written(tmp_path: Path) -> None:
     from miner.simulation import Spec, record
 
     drives = tmp_path / "drives"
-    record(Spec(scenes=1, seconds=2.0, width=64, height=36, lidar_hz=0, camera_hz=1.0), drives)
+    record(Spec(scenes=2, seconds=2.0, width=64, height=36, beams=8, azimuths=90, lidar_hz=1.0, camera_hz=1.0), drives)
     lake = create(tmp_path / "lake")
     lake.ingest(drives)
     lake.cut()
-    lake.embed(["lite"], "whole")
+    lake.embed(["lite", "descriptor"], "whole")
     lake.index()
     clip = lake.store.scan("clips")["clip_id"][0].as_py()
     scene = lake.store.scan("scenes")["name"][0].as_py()
-    assert len(COMMANDS) >= 7
+    sweep = next(drives.rglob("*.bin"))
+    assert len(COMMANDS) >= 9
     for command in COMMANDS:
         words = shlex.split(command.replace("CLIP_ID", clip).replace("scene-0061", scene))
-        words = [str(drives) if word == "/data/nuscenes" else word for word in words]
+        places = {"/data/nuscenes": str(drives), "sweep.bin": str(sweep)}
+        words = [places.get(word, word) for word in words]
         if words[1] == "ingest":
             words.append("--dry-run")  # README's default executor starts Ray: the engine's tests do
         done = subprocess.run(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from miner.decode.image import decode_image
 from miner.decode.views import Region
-from miner.hits import SCHEMA, Hit, Hits
+from miner.hits import SCHEMA, Hit, Hits, outlined
 
 EVIL = "<script>alert('x')</script> \u202e\x1b[31m\n"
 
@@ -66,7 +66,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attributes)))
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "br"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -74,6 +74,11 @@ class Page(HTMLParser):
 
     def named(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
+
+
+def pixels_of(image: dict[str, str | None]) -> NDArray[np.int64]:
+    """An embedded picture, decoded."""
+    return decode_image(base64.b64decode(str(image["src"]).partition(",")[2]), "jpg", "thumbnail").astype(np.int64)
 
 
 def test_is_an_immutable_sequence() -> None:
@@ -120,24 +125,54 @@ def test_terminal_table_is_harmless() -> None:
     assert len(text.splitlines()) == 3 and not set(text) & set("\x1b\u202e")
 
 
-def test_page_shows_pictures_with_regions(tmp_path: Path) -> None:
+def test_page_shows_pictures(tmp_path: Path) -> None:
     pixels = picture(tmp_path / "a.png")
-    region = Region(0.5, 0.0, 1.0, 1.0)
-    hits = hits_of(hit(1, str(tmp_path / "a.png")), hit(2, str(tmp_path / "a.png"), region=region))
+    hits = hits_of(hit(1, str(tmp_path / "a.png")))
     page = Page(hits.to_html(tmp_path / "page.html", title="Night <drives>"))
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == hits.to_html(title="Night <drives>")
-    images = page.named("img")
-    assert len(images) == 2
-    source = str(images[0]["src"])
+    [image] = page.named("img")
+    source = str(image["src"])
     assert source.startswith("data:image/jpeg;base64,") and len(source) < 40_000
-    small = decode_image(base64.b64decode(source.partition(",")[2]), "jpg", "thumbnail").astype(int)
-    assert small.shape[:2] == (int(str(images[0]["height"])), int(str(images[0]["width"]))) == (200, 400)
+    small = pixels_of(image)
+    assert small.shape[:2] == (200, 400) and (image["width"], image["height"]) == ("240", "120")
     assert np.abs(small[100, [50, 350]] - pixels[200, [100, 700]]).max() < 12
-    outlines = [each for each in page.named("div") if each.get("class") == "region"]
-    assert [each["style"] for each in outlines] == ["left:50.00%;top:0.00%;width:50.00%;height:100.00%"]
     text = (tmp_path / "page.html").read_text()
     assert "prefers-color-scheme:dark" in text and "Night &lt;drives&gt;" in text
     assert not re.search(r"(src|href)=[\"']?(http|//)|url\(|@import", text)
+
+
+def test_the_region_that_scored_is_outlined_in_the_picture(tmp_path: Path) -> None:
+    """In the pixels: GitHub shows a notebook's pictures but drops whatever is laid over them."""
+    pixels = picture(tmp_path / "a.png")
+    hits = hits_of(hit(1, str(tmp_path / "a.png"), region=Region(0.5, 0.0, 1.0, 1.0)))
+    small = pixels_of(Page(hits.to_html()).named("img")[0])
+    assert np.abs(small[100, [201, 398]] - np.array([255, 176, 0])).max() < 60
+    assert np.abs(small[100, [50, 350]] - pixels[200, [100, 700]]).max() < 12
+
+
+@pytest.mark.parametrize("region", [Region(0, 0, 1, 1), Region(0.2, 0.3, 0.201, 0.301), Region(0.9, 0.9, 1, 1)])
+def test_outlines_of_any_size_stay_inside(region: Region) -> None:
+    pixels = np.full((40, 60, 3), 7, np.uint8)
+    marked = outlined(pixels, region)
+    y, x = np.nonzero((marked != pixels).any(axis=2))
+    assert (pixels == 7).all() and marked.shape == pixels.shape
+    if len(y):
+        assert x.min() >= round(region.x0 * 60) and x.max() < round(region.x1 * 60)
+        assert y.min() >= round(region.y0 * 40) and y.max() < round(region.y1 * 40)
+    assert outlined(pixels, None) is pixels
+
+
+def test_the_grid_survives_where_styles_do_not(tmp_path: Path) -> None:
+    """GitHub and untrusted notebooks keep tables, sizes of pictures and line breaks, and drop style, class and id."""
+    picture(tmp_path / "a.png")
+    hits = hits_of(*(hit(rank, str(tmp_path / "a.png"), why=f"why {rank}") for rank in range(1, 6)))
+    page = Page(hits._repr_html_())
+    assert len(page.named("tr")) == 2 and len(page.named("td")) == 5
+    assert all(image["width"] and image["height"] for image in page.named("img"))
+    assert {tag for tag, _ in page.tags} <= {
+        "style", "div", "h3", "table", "tbody", "tr", "td", "img", "br", "b", "small"
+    }  # fmt: skip
+    assert not [attributes for _, attributes in page.tags if "style" in attributes or "id" in attributes]
 
 
 def test_page_says_why_there_is_no_picture(tmp_path: Path) -> None:
@@ -151,7 +186,7 @@ def test_page_says_why_there_is_no_picture(tmp_path: Path) -> None:
         hit(4, str(tmp_path / "sweep.bin"), evidence={"lidar": 0.1}, fileformat="kitti_bin"),
     )
     text = hits.to_html()
-    assert len(Page(text).named("figure")) == 4 and not Page(text).named("img")
+    assert len(Page(text).named("td")) == 4 and not Page(text).named("img")
     for reason in ("missing-file", "truncated-image", "no-file", "bad-size: "):
         assert reason in text
 
@@ -161,7 +196,7 @@ def test_a_sweep_is_shown_from_above(tmp_path: Path) -> None:
     points.tofile(tmp_path / "sweep.bin")
     swept = hit(1, str(tmp_path / "sweep.bin"), evidence={"lidar": 0.1}, fileformat="kitti_bin")
     [image] = Page(hits_of(swept).to_html()).named("img")
-    assert image["width"] == image["height"] == "360"
+    assert image["width"] == image["height"] == "240" and pixels_of(image).shape[:2] == (360, 360)
 
 
 def test_page_escapes_everything(tmp_path: Path) -> None:
@@ -173,5 +208,5 @@ def test_page_escapes_everything(tmp_path: Path) -> None:
 
 def test_notebook_shows_the_first_ones() -> None:
     text = hits_of(*(hit(rank, None) for rank in range(1, 41)))._repr_html_()
-    assert len(Page(text).named("figure")) == 24 and "16 more" in text
+    assert len(Page(text).named("td")) == 24 and "16 more" in text
     assert "nothing found" in hits_of()._repr_html_()
