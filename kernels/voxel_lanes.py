@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 Lowering = tuple[Any, Callable[..., Any]]
 
 _I16, _I32, _I64, _F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
-_F32X4, _I32X4 = ir.VectorType(_F32, 4), ir.VectorType(_I32, 4)
+_F32X4 = ir.VectorType(_F32, 4)
 _F32X16, _I32X16 = ir.VectorType(_F32, 16), ir.VectorType(_I32, 16)
 
 
@@ -88,7 +88,7 @@ def pack_16_keys(context: Any, points: Any, keys: Any, scale: Any, strides: Any)
 
 @intrinsic  # type: ignore[untyped-decorator]
 def sum_runs_of_4(context: Any, points: Any, keys: Any, count: Any, words: Any, sums: Any) -> Lowering:
-    """Sums of 4 float32 over runs of equal neighbouring keys, without a branch: sum = (sum if same key else 0) + point.
+    """Sums of 4 float32 over runs of equal neighbouring keys, without a branch: sum = sum + point if same key else point.
 
     points, keys: addresses of `count` >= 1 rows of 4 float32 and uint32; words, sums: addresses with room for as many
     runs, uint64 (key << 32 | length) and 4 float32. Gives the number of runs, int64.
@@ -106,9 +106,8 @@ def sum_runs_of_4(context: Any, points: Any, keys: Any, count: Any, words: Any, 
         i, run, last, length, total = (builder.phi(kind) for kind in (_I64, _I64, _I32, _I64, _F32X4))
         key = builder.load(builder.gep(pointers[1], [i]))
         same = builder.icmp_unsigned("==", key, last)
-        mask = _splat(builder, builder.sext(same, _I32), 4)
-        kept = builder.bitcast(builder.and_(builder.bitcast(total, _I32X4), mask), _F32X4)
-        new_total = builder.fadd(kept, builder.load(builder.gep(pointers[0], [i]), align=4))
+        point = builder.load(builder.gep(pointers[0], [i]), align=4)
+        new_total = builder.select(_splat(builder, same, 4), builder.fadd(total, point), point)
         new_length = builder.add(builder.and_(length, builder.sext(same, _I64)), ir.Constant(_I64, 1))
         new_run = builder.add(run, builder.zext(builder.not_(same), _I64))
         word = builder.or_(builder.shl(builder.zext(key, _I64), ir.Constant(_I64, 32)), new_length)
@@ -141,6 +140,19 @@ def _copy(kind: Any) -> Lowering:
 def copy_4(context: Any, target: Any, source: Any) -> Lowering:
     """4 float32 from one address to another."""
     return _copy(_F32X4)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def add_4(context: Any, target: Any, source: Any) -> Lowering:
+    """4 float32 at one address added to those at another."""
+
+    def lower(machine: Any, builder: Any, __: Any, args: Any) -> Any:
+        target, source = (builder.inttoptr(address, _F32X4.as_pointer()) for address in args)
+        total = builder.fadd(builder.load(target, align=4), builder.load(source, align=4))
+        builder.store(total, target, align=4)
+        return machine.get_dummy_value()
+
+    return types.void(types.uint64, types.uint64), lower
 
 
 @intrinsic  # type: ignore[untyped-decorator]

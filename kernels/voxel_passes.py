@@ -18,7 +18,7 @@ from numba import float32, float64, int32, int64, uint32, uint64
 from numpy.typing import NDArray
 
 from kernels._jit import jit
-from kernels.voxel_lanes import copy_1, copy_4, pack_16_keys, prefetch, sum_runs_of_4
+from kernels.voxel_lanes import add_4, copy_1, copy_4, pack_16_keys, prefetch, sum_runs_of_4
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -232,24 +232,22 @@ def _unpack(count: int, cells: Cells, found: Found) -> None:
 
 @jit
 def _merge_sums_of_4(count: int, runs: Runs, table: Table, found: Found, sums: Floats, known: int) -> int:
-    new = uint64(known)
+    new, total, added = uint64(known), _address(sums), _address(runs.sums)
     for run in range(uint64(count)):
         _fetch_ahead(run, runs, table)
         word = runs.words[run]
         if _key(word) == NOWHERE:
             continue
         slot, free = _find(_key(word), table)
-        a, b, c, d = runs.sums[run, 0], runs.sums[run, 1], runs.sums[run, 2], runs.sums[run, 3]
         if free:
             _claim(slot, _key(word), new, table)
             found.words[new] = word
-            sums[new, 0], sums[new, 1], sums[new, 2], sums[new, 3] = a, b, c, d
+            copy_4(total + (new << uint64(4)), added + (run << uint64(4)))
             new += uint64(1)
         else:
             voxel = _voxel_at(slot, table)
             found.words[voxel] += _count(word)
-            a, b, c, d = a + sums[voxel, 0], b + sums[voxel, 1], c + sums[voxel, 2], d + sums[voxel, 3]
-            sums[voxel, 0], sums[voxel, 1], sums[voxel, 2], sums[voxel, 3] = a, b, c, d
+            add_4(total + (voxel << uint64(4)), added + (run << uint64(4)))
     return int64(new)
 
 
