@@ -88,7 +88,7 @@ def pack_16_keys(context: Any, points: Any, keys: Any, scale: Any, strides: Any)
 
 @intrinsic  # type: ignore[untyped-decorator]
 def sum_runs_of_4(context: Any, points: Any, keys: Any, count: Any, words: Any, sums: Any) -> Lowering:
-    """Sums of 4 float32 over runs of equal neighbouring keys, without a branch: sum = sum + point if same key else point.
+    """Sums of 4 float32 over runs of equal neighbouring keys, without a branch: sum + point if the key is the same.
 
     points, keys: addresses of `count` >= 1 rows of 4 float32 and uint32; words, sums: addresses with room for as many
     runs, uint64 (key << 32 | length) and 4 float32. Gives the number of runs, int64.
