@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from jobs.config import JobConfig
 from jobs.run import Listener, Result, open_lake, plan_document
-from miner.embed import EmbedStage
+from miner.embed import EmbedStage, default_encoders
 from miner.imported import ImportStage
 from miner.store import Store
 
@@ -46,8 +46,9 @@ class ImportConfig(JobConfig):
 def run(config: EmbedConfig, listener: Listener) -> Result:
     """Embed the frames that lack vectors."""
     lake = open_lake(config, listener)
-    reports = [lake.embed(config.encoder, config.views, config.num_gpus), *lake.index()]
-    return Result("embed", lake.uri, reports, {"encoders": list(config.encoder)}, config.max_bad)
+    encoders = config.encoder or default_encoders(lake.store)
+    reports = [lake.embed(encoders, config.views, config.num_gpus), *lake.index()]
+    return Result("embed", lake.uri, reports, {"encoders": list(encoders)}, config.max_bad)
 
 
 def run_import(config: ImportConfig, listener: Listener) -> Result:

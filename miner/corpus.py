@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from embeddings.encoder import slug
 from kernels.spans import Ints, Spans, instants, overlaps
+from miner.embed import DEFAULT_ENCODERS
 from miner.errors import NotFound, UsageError
 from miner.indexes import Index
 from miner.indexes.flat import FlatIndex
 from miner.query.filters import CLIP_COLUMNS, Filter
 from miner.schema import CLIPS
-from miner.store import Store
+from miner.store import Store, one_of
 
 Vector = NDArray[np.float32]
 _CLIP = ["clip_id", "scene_id", "start_ns", "end_ns"]
@@ -37,8 +38,13 @@ class Corpus:
 
     @classmethod
     def load(cls, store: Store, encoder: str | None = None, modality: str | None = None) -> Corpus:
-        """Vectors of the encoder that `choose_table` chooses, and clips, as they are now. Raises as it does."""
-        index = FlatIndex.load(store, choose_table(store, encoder, modality))
+        """Vectors of the table that `choose_table` chooses, and clips, as they are now. Raises as it does."""
+        return cls.of(store, choose_table(store, encoder, modality))
+
+    @classmethod
+    def of(cls, store: Store, table: str) -> Corpus:
+        """Vectors of a table of embeddings, and clips, as they are now."""
+        index = FlatIndex.load(store, table)
         clips = store.scan("clips", _CLIP) if store.exists("clips") else CLIPS.empty_table().select(_CLIP)
         clips = clips.sort_by([("scene_id", "ascending"), ("start_ns", "ascending"), ("clip_id", "ascending")])
         row, clip = _join(index.rows, clips)
@@ -46,7 +52,7 @@ class Corpus:
 
 
 def choose_table(store: Store, encoder: str | None, modality: str | None = None) -> str:
-    """The embeddings table of `encoder`, or the only one for readings of `modality` (if None: of cameras, else any).
+    """The embeddings table of `encoder`, or the only one for readings of `modality` (if None: of cameras, else LiDAR).
 
     Raises NotFound with the command that would make it; UsageError where there are several to choose from, or where
     the encoder's are of another modality.
@@ -62,9 +68,7 @@ def choose_table(store: Store, encoder: str | None, modality: str | None = None)
         message = f"encoder {encoder!r} has vectors of {of[table][1]} readings, the query is for {modality}"
         raise UsageError(message, "Leave out --encoder, or name another.")
     if not store.count(table):
-        raise NotFound(
-            f"table {table!r} of {store.uri} is empty", f"Fill it with: miner embed LAKE --encoder {encoder}"
-        )
+        raise _none_found(store, of[table][1], f" --encoder {encoder}")
     return table
 
 
@@ -76,9 +80,18 @@ def _only_encoder(store: Store, of: dict[str, tuple[str, str]], modality: str | 
             f"the lake has vectors of several {wanted} encoders: {', '.join(names)}", "Choose one with --encoder NAME."
         )
     if not names:
-        what = f"{modality} vectors" if modality and of else "vectors"
-        raise NotFound(f"{store.uri} has no {what} yet", "Make them with: miner embed LAKE")
+        raise _none_found(store, modality)
     return names[0]
+
+
+def _none_found(store: Store, modality: str | None, option: str = "") -> NotFound:
+    """Why a lake has no vectors of a modality (None: none at all)."""
+    if modality and store.count("sample_data") and not store.count("sample_data", one_of("modality", [modality])):
+        return NotFound(f"{store.uri} has no {modality} readings", "What it has: miner ls LAKE")
+    if modality not in (None, *DEFAULT_ENCODERS):
+        return NotFound(f"no encoder takes {modality} readings: {store.uri} has no vectors of them")
+    what = f"vectors of {modality} readings" if modality else "vectors"
+    return NotFound(f"{store.uri} has no {what} yet", f"Make them with: miner embed LAKE{option}")
 
 
 def _said(store: Store, table: str, key: str) -> str:

@@ -11,6 +11,7 @@ from miner.errors import NotFound
 from miner.store import Store, one_of
 
 _KINDS = {"clips": "clip", "sample_data": "reading", "scenes": "scene"}
+_NAMED = (("clips", "clip_id"), ("sample_data", "sample_data_id"), ("scenes", "scene_id"), ("scenes", "name"))
 
 
 def describe(store: Store) -> dict[str, Any]:
@@ -36,15 +37,16 @@ def describe(store: Store) -> dict[str, Any]:
 
 def show(store: Store, name: str) -> dict[str, Any]:
     """One scene, clip or reading by id (or a scene by name): its rows and what belongs to it. Raises NotFound."""
-    for table, columns in (
-        ("clips", ["clip_id"]),
-        ("sample_data", ["sample_data_id"]),
-        ("scenes", ["scene_id", "name"]),
-    ):
-        for column in columns if store.exists(table) else ():
-            found = store.scan(table, filter=one_of(column, [name])).to_pylist()
-            if found:
-                return {"kind": _KINDS[table], **found[0], **_around(store, table, found[0])}
+    table, row = find(store, name)
+    return {"kind": _KINDS[table], **row, **_around(store, table, row)}
+
+
+def find(store: Store, name: str) -> tuple[str, dict[str, Any]]:
+    """The clip, reading or scene of an id (or the scene of a name): its table and row. Raises NotFound."""
+    for table, column in _NAMED:
+        found = store.scan(table, filter=one_of(column, [name])).to_pylist() if store.exists(table) else []
+        if found:
+            return table, found[0]
     raise NotFound(
         f"{store.uri} has no scene, clip or reading {name!r}", "Ids come from: miner search LAKE TEXT --json"
     )

@@ -6,6 +6,7 @@ Cameras and LiDAR go through it together: each reading is read and decoded once,
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,8 +23,8 @@ from miner.decode.image import Picture
 from miner.decode.quality import quality_of
 from miner.decode.sweep import Sweep
 from miner.decode.views import crop_views, min_side_for, regions
-from miner.encoders import get_encoder
-from miner.errors import BadInput, MinerError, UsageError
+from miner.encoders import get_encoder, in_version
+from miner.errors import BadInput, MinerError, NotFound, UsageError
 from miner.ids import make_id
 from miner.plan import scene_counts
 from miner.schema import ASSETS, REGION, embeddings_schema
@@ -43,7 +44,7 @@ _READING = [
 ]
 DEFAULT_ENCODERS = {"camera": "lite", "lidar": "descriptor"}
 DEFAULT_VIEWS = "whole+tiles"
-_BATCH = 32
+_BATCH, _BATCH_BYTES = 32, 128 << 20
 _FACTS = ("sha256", "num_bytes", "width", "height", "num_points", "sharpness", "exposure", "phash", "flags")
 
 
@@ -53,10 +54,9 @@ def table_of(encoder: str) -> str:
 
 
 def default_encoders(store: Store) -> tuple[str, ...]:
-    """An encoder for each kind of sensor the lake has readings of; for both while nothing is known."""
-    if not store.count("sample_data"):
-        return tuple(DEFAULT_ENCODERS.values())
-    return tuple(name for kind, name in DEFAULT_ENCODERS.items() if store.count("sample_data", f"modality = '{kind}'"))
+    """An encoder for each kind of sensor the lake has readings of; for both where it has none of either."""
+    found = (name for kind, name in DEFAULT_ENCODERS.items() if store.count("sample_data", f"modality = '{kind}'"))
+    return tuple(found) or tuple(DEFAULT_ENCODERS.values())
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,10 @@ class EmbedStage(Stage):
 
     @property
     def batch_size(self) -> int:  # type: ignore[override]
-        """As many frames as the hungriest encoder takes at once."""
-        return max(_BATCH, *(encoder.input.batch for encoder in self.loaded))
+        """As many readings as the hungriest encoder takes at once, but fewer where one is large, as sweeps are."""
+        inputs = [encoder.input for encoder in self.loaded]
+        largest = max(math.prod(each.shape[1:]) * np.dtype(each.dtype).itemsize for each in inputs)
+        return max(_BATCH, min(max(each.batch for each in inputs), _BATCH_BYTES // largest))
 
     @property
     def block_size(self) -> int:  # type: ignore[override]
@@ -120,19 +122,22 @@ class EmbedStage(Stage):
 
         Raises UsageError for unknown names and for views or encoder versions other than a table's.
         """
-        names = tuple(encoders) or default_encoders(store)
-        stored = {name: store.schema(table_of(name)).metadata for name in names if store.exists(table_of(name))}
+        found = {each.name: each for each in map(get_encoder, encoders or default_encoders(store))}  # by one name each
+        stored = {name: store.schema(table_of(name)).metadata for name in found if store.exists(table_of(name))}
         known = sorted({each[b"views"].decode() for each in stored.values() if each[b"modality"] == b"camera"})
         held = {name: metadata[b"version"].decode() for name, metadata in stored.items()}
-        found = tuple(get_encoder(name, held.get(name)).version for name in names)
-        stage = cls(names, views or (known[0] if known else DEFAULT_VIEWS), num_gpus, found)
+        loaded = tuple(in_version(each, held.get(name)) for name, each in found.items())
+        versions = tuple(each.version for each in loaded)
+        stage = cls(tuple(found), views or (known[0] if known else DEFAULT_VIEWS), num_gpus, versions)
+        object.__setattr__(stage, "loaded", loaded)  # to load them costs reading their weights
         stage.check()
         for encoder, output in zip(stage.loaded, stage.outputs, strict=False):
             for what in ("version", "views") if encoder.name in stored else ():
                 theirs, ours = (of[what.encode()].decode() for of in (stored[encoder.name], output.schema.metadata))
                 if theirs != ours:
                     message = f"{output.table!r} of {store.uri} has {what} {theirs}, this run makes {ours}"
-                    raise UsageError(message, f"Leave out --{what}." if what == "views" else "Embed into another lake.")
+                    one = "Leave out --views." if views else "Embed with one of the encoders at a time."
+                    raise UsageError(message, one if what == "views" else "Embed into another lake.")
         return stage
 
     def check(self) -> None:
@@ -147,7 +152,9 @@ class EmbedStage(Stage):
         return ("sample_data",)
 
     def counts(self, store: Store) -> pa.Table:
-        """Units per scene, in all and of each modality."""
+        """Units per scene, in all and of each modality. Raises NotFound for a lake that nothing was taken into."""
+        if not store.exists("sample_data"):
+            raise NotFound(f"{store.uri} has no readings", "Take some in with: miner ingest SOURCE --lake LAKE")
         parts = []
         for kind in self.modalities:
             counted = scene_counts(store, "sample_data", f"modality = '{kind}'")
@@ -210,7 +217,7 @@ class EmbedStage(Stage):
 
     def _sweep(self, sweep: Sweep) -> dict[str, Any]:
         cell: dict[str, Any] = {"num_points": len(sweep.points), "regions": [None]}
-        cell["flags"] = ["non-finite-points"] if sweep.dropped else []
+        cell["flags"] = ["dropped-points"] if sweep.dropped else []
         for encoder in self._of("lidar"):
             cell[f"input:{encoder.name}"] = sweep_points(sweep, encoder.input.size).tobytes()
         return cell
@@ -222,10 +229,12 @@ class EmbedStage(Stage):
         rows: dict[str, pa.Table] = {}
         bad: set[str] = set()
         for encoder in self.loaded:
-            own = units.filter(pc.equal(units["modality"], encoder.input.modality))
-            if table_of(encoder.name) in wanted and len(own):
-                rows[table_of(encoder.name)] = _rows(own, encoder)
-                bad |= _not_finite(rows[table_of(encoder.name)])
+            table = table_of(encoder.name)
+            own = units.select([*_READING[:5], "regions", f"input:{encoder.name}"])
+            own = own.filter(pc.equal(own["modality"], encoder.input.modality))
+            if table in wanted and len(own):
+                rows[table] = _rows(own, encoder)
+                bad |= _not_finite(rows[table])
         if "assets" in wanted:
             rows["assets"] = units.select(["sample_data_id", "scene_id", "modality", *_FACTS])
         if not bad:

@@ -14,7 +14,7 @@ import miner
 from embeddings.encoder import Encoder
 from embeddings.plugins import UnknownPlugin, load_plugin, plugin_names
 from miner.clips import CutStage, choose_recipe
-from miner.corpus import Corpus
+from miner.corpus import Corpus, choose_table
 from miner.describe import describe, show
 from miner.embed import EmbedStage
 from miner.encoders import get_encoder
@@ -45,9 +45,7 @@ class Lake:
     store: Store
     executor: Executor = field(default_factory=LocalExecutor)
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    _corpora: dict[tuple[str | None, str | None], tuple[dict[str, int], Corpus]] = field(
-        default_factory=dict, repr=False
-    )
+    _corpora: dict[str, tuple[tuple[int, int], Corpus]] = field(default_factory=dict, repr=False)
     _encoders: dict[tuple[str, str], Encoder] = field(default_factory=dict, repr=False)
 
     @property
@@ -172,12 +170,12 @@ class Lake:
 
     def _corpus(self, encoder: str | None, modality: str | None) -> Corpus:
         """Vectors and clips as they are now, kept until a table they come from changes."""
-        tables = [table for table in self.store.tables() if table.startswith("embeddings/") or table == "clips"]
-        versions, key = {table: self.store.version(table) for table in tables}, (encoder, modality)
-        if self._corpora.get(key, ({}, None))[0] != versions:
-            self._corpora.pop(key, None)  # memory for one of them is enough
-            self._corpora[key] = (versions, Corpus.load(self.store, encoder, modality))
-        return self._corpora[key][1]
+        table = choose_table(self.store, encoder, modality)
+        versions = self.store.version(table), self.store.version("clips")
+        if table not in self._corpora or self._corpora[table][0] != versions:
+            self._corpora.pop(table, None)  # memory for one of them is enough
+            self._corpora[table] = (versions, Corpus.of(self.store, table))
+        return self._corpora[table][1]
 
 
 def open(uri: str | Path, executor: Executor | None = None, storage_options: Mapping[str, str] | None = None) -> Lake:

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from kernels.boxes import box_corners
 from kernels.se3 import SE3
-from miner.errors import NotFound
+from miner.describe import find
 from miner.store import Store, one_of
 
 Row = dict[str, Any]
 
 BOX_TOLERANCE_NS = 600_000_000  # boxes at 2 Hz are at most 250 ms away; with 1 Hz a little more than 500 ms
 _PAIR_TOLERANCE_NS = 1_000_000_000
-_TABLES = (("clips", "clip_id"), ("sample_data", "sample_data_id"), ("scenes", "scene_id"), ("scenes", "name"))
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def moment(store: Store, name: str, time_ns: int | None = None) -> Moment:
 
     At `time_ns`, else at a reading's own time, else at the annotated time nearest to the middle. Raises NotFound.
     """
-    table, row = _find(store, name)
+    table, row = find(store, name)
     span = row if "start_ns" in row else _clip_around(store, row)
     scene_id = one_of("scene_id", [row["scene_id"]])
     [scene] = store.scan("scenes", filter=scene_id).to_pylist() or [{"scene_id": row["scene_id"], "name": ""}]
@@ -94,16 +93,6 @@ def moment(store: Store, name: str, time_ns: int | None = None) -> Moment:
 def pose_of(pose: Row | None) -> SE3 | None:
     """A pose column's value; None for a missing one."""
     return None if pose is None else SE3.from_wxyz(pose["translation"], pose["rotation_wxyz"])
-
-
-def _find(store: Store, name: str) -> tuple[str, Row]:
-    for table, column in _TABLES:
-        found = store.scan(table, filter=one_of(column, [name])).to_pylist() if store.exists(table) else []
-        if found:
-            return table, found[0]
-    raise NotFound(
-        f"{store.uri} has no scene, clip or reading {name!r}", "Ids come from: miner search LAKE TEXT --json"
-    )
 
 
 def _clip_around(store: Store, reading: Row) -> Row:

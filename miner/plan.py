@@ -72,9 +72,7 @@ def make_plan(store: Store, stage: Stage) -> Plan:
             units = inputs[f"units:{output.kind}" if output.kind else "units"].to_numpy()
             lacking.append((units - _done(store, output, scene_ids)).clip(min=0))
     plan = Plan(stage, scene_ids, inputs["units"].to_numpy(), np.array(lacking).reshape(len(lacking), -1), 0)
-    # At most as many as a scene lacks: units of other encoders' sensors may be in quarantine for the same stage.
-    bad = _per_scene(store, "quarantine", f"stage = {quoted(stage.name)}", scene_ids)
-    return replace(plan, quarantined=int(np.minimum(bad, plan.open_per_scene).sum()))
+    return replace(plan, quarantined=sum(map(len, _quarantined(store, plan))))
 
 
 def pending(store: Store, plan: Plan) -> Iterator[pa.Table]:
@@ -84,26 +82,38 @@ def pending(store: Store, plan: Plan) -> Iterator[pa.Table]:
     units of all kinds share a block), `partial` tells that a child table already has rows of the unit's scene, left by
     a run that died between two commits.
     """
-    is_open = plan.open_scenes
-    part = np.cumsum(plan.units) // CHUNK
-    for number in np.unique(part[is_open]):
-        chosen = np.flatnonzero(is_open & (part == number))
-        scenes = plan.scene_ids.take(pa.array(chosen))
+    for scenes in _chunks(plan, plan.open_scenes):
         units = _lacking(store, plan.stage, scenes)
+        units = units.filter(pc.invert(units["quarantined"])).drop_columns("quarantined")
         if len(units):
             yield units
 
 
 def forget_quarantined(store: Store, plan: Plan) -> None:
-    """Take the plan's units out of quarantine, so that they are tried again."""
-    rows = store.scan("quarantine", ["key", "scene_id"], f"stage = {quoted(plan.stage.name)}")
-    keys = _only(rows, "scene_id", plan.scene_ids)["key"].to_pylist()
-    for start in range(0, len(keys), _LISTED_KEYS):
-        listed = one_of("key", keys[start : start + _LISTED_KEYS])
-        store.delete("quarantine", f"stage = {quoted(plan.stage.name)} AND {listed}")
+    """Take the plan's units that lack rows out of quarantine, so that they are tried again."""
+    for keys in _quarantined(store, plan):
+        for start in range(0, len(keys), _LISTED_KEYS):
+            listed = one_of("key", keys[start : start + _LISTED_KEYS])
+            store.delete("quarantine", f"stage = {quoted(plan.stage.name)} AND {listed}")
+
+
+def _quarantined(store: Store, plan: Plan) -> Iterator[list[str]]:
+    """The plan's units in quarantine. In its scenes may be others, of sensors that the stage does not take now."""
+    bad = _per_scene(store, "quarantine", f"stage = {quoted(plan.stage.name)}", plan.scene_ids)
+    for scenes in _chunks(plan, plan.open_scenes & (bad > 0)):
+        units = _lacking(store, plan.stage, scenes)
+        yield units["key"].filter(units["quarantined"]).to_pylist()
+
+
+def _chunks(plan: Plan, chosen: NDArray[np.bool_]) -> Iterator[pa.Array]:
+    """Some of the plan's scenes, `CHUNK` units at a time."""
+    part = np.cumsum(plan.units) // CHUNK
+    for number in np.unique(part[chosen]):
+        yield plan.scene_ids.take(pa.array(np.flatnonzero(chosen & (part == number))))
 
 
 def _lacking(store: Store, stage: Stage, scenes: pa.Array) -> pa.Table:
+    """The units of some scenes that lack rows, with `lacks`, `partial` and whether they are `quarantined`."""
     scene_filter = _scene_filter(scenes)
     units = _only(stage.units(store, scene_filter, scenes), "scene_id", scenes)
     lacks = np.zeros(len(units), np.int32)
@@ -117,10 +127,10 @@ def _lacking(store: Store, stage: Stage, scenes: pa.Array) -> pa.Table:
             concerned = output.of_kind(units)
             lacks |= np.where(missing | ~concerned, 1 << bit, 0)
             pending |= missing & concerned
-    quarantined = _column(store, "quarantine", "key", f"stage = '{stage.name}'")
-    wanted = pending & ~_is_in(units["key"], quarantined)
-    found = units.append_column("lacks", pa.array(lacks)).append_column("partial", pa.array(partial))
-    return found.filter(pa.array(wanted))
+    bad = _is_in(units["key"], _column(store, "quarantine", "key", f"stage = {quoted(stage.name)}"))
+    for name, values in {"lacks": lacks, "partial": partial, "quarantined": bad}.items():
+        units = units.append_column(name, pa.array(values))
+    return units.filter(pa.array(pending))
 
 
 def _done(store: Store, output: Output, scene_ids: pa.Array) -> NDArray[np.int64]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from kernels.neighbors import knn
+from kernels.spans import Ints
 from miner.corpus import Corpus, Ranked, Vector, passing
 from miner.errors import NotFound, UsageError
 from miner.hits import Hit, Hits
@@ -28,13 +29,19 @@ _SELDOM = 0.05  # a category in at most this share of the clips is worth a word
 _SAID = 3
 
 
-@dataclass(frozen=True)
-class _Distances:
+class _Pairs(NamedTuple):
+    """Rows of the index that count for clips of the corpus, and the clip of each, both (p,), by clip."""
+
+    row: Ints
+    clip: Ints
+
+
+class _Distances(NamedTuple):
     """Per clip of the corpus with a vector: its number, unit vector (m, dim), mean distance to its neighbours (m,)."""
 
-    clips: NDArray[np.int64]
+    clips: Ints
     vectors: Vector
-    neighbours: NDArray[np.int64]
+    neighbours: Ints
     distance: Vector
 
 
@@ -43,22 +50,22 @@ def rare(
 ) -> Hits:
     """The `k` clips that are farthest from their nearest clips of other scenes, of those that match `where`.
 
-    Scores are mean cosine distances, 0 to 2; a clip's vector is the mean of its whole frames. Each hit shows the frame
-    that is least like the neighbours, and says why. Raises UsageError for limits, NotFound where fewer than two scenes
-    have vectors.
+    Scores are mean cosine distances, 0 to 2; a clip's vector is the mean of its whole frames (of its tiles, where only
+    those have vectors). Each hit shows the row that is least like the neighbours, and says why. Raises UsageError for
+    limits, NotFound where fewer than two scenes have vectors.
     """
     if not 1 <= k <= MAX_K or not 1 <= neighbours <= MAX_NEIGHBOURS:
         raise UsageError(f"k = {k}, neighbours = {neighbours}: expected 1 to {MAX_K:,} and 1 to {MAX_NEIGHBOURS}")
     corpus = corpus or Corpus.load(store)
     started = time.perf_counter()
-    found = _distances(corpus, neighbours)
+    pairs = _whole_frames(corpus)
+    found = _distances(corpus, pairs, neighbours)
     allowed = np.ones(len(found.clips), np.bool_)
     if where is not None:
-        pairs = passing(store, corpus, parse_filter(where))
-        allowed = np.isin(found.clips, corpus.clip[pairs])
+        allowed = np.isin(found.clips, corpus.clip[passing(store, corpus, parse_filter(where))])
     order = np.lexsort((found.clips, -found.distance))
     best = order[allowed[order]][:k]
-    rows = np.array([_odd_row(corpus, found, i) for i in best], np.int64)
+    rows = np.array([_odd_row(corpus, pairs, found, i) for i in best], np.int64)
     hits = described(store, corpus, Ranked(rows, found.clips[best], found.distance[best]))
     usual = float(np.median(found.distance))
     return Hits(
@@ -72,17 +79,22 @@ def rare(
     )
 
 
-def _distances(corpus: Corpus, neighbours: int) -> _Distances:
+def _whole_frames(corpus: Corpus) -> _Pairs:
+    """Whole frames and sweeps of each clip; all tiles of a clip that has vectors of tiles only."""
+    order = np.argsort(corpus.clip, kind="stable")
+    order = order[corpus.clip[order] >= 0]
+    row, clip = corpus.row[order], corpus.clip[order]
+    whole = pc.is_null(corpus.index.rows["region"]).to_numpy().astype(np.bool_)[row]
+    kept = whole | ~np.isin(clip, clip[whole])
+    return _Pairs(row[kept], clip[kept])
+
+
+def _distances(corpus: Corpus, pairs: _Pairs, neighbours: int) -> _Distances:
     """Clip vectors and how far each is from its nearest clips of other scenes."""
-    whole = pc.is_null(corpus.index.rows["region"]).to_numpy().astype(np.bool_)
-    pairs = whole[corpus.row] & (corpus.clip >= 0)
-    if not pairs.any():
+    if not len(pairs.row):
         raise NotFound(f"no clip has vectors of {corpus.index.encoder!r}", "Run: miner cut LAKE, miner embed LAKE")
-    row = corpus.row[pairs]
-    clips, place = np.unique(corpus.clip[pairs], return_inverse=True)
-    order = np.argsort(place, kind="stable")
-    starts = np.searchsorted(place[order], np.arange(len(clips)))
-    sums = np.add.reduceat(corpus.index.vectors(row[order]), starts, axis=0, dtype=np.float64)
+    clips, starts = np.unique(pairs.clip, return_index=True)
+    sums = np.add.reduceat(corpus.index.vectors(pairs.row), starts, axis=0, dtype=np.float64)
     lengths = np.linalg.norm(sums, axis=1)
     clips, vectors = clips[lengths > 0], (sums[lengths > 0] / lengths[lengths > 0, None]).astype(np.float32)
     scenes = corpus.clips["scene_id"].take(clips).combine_chunks().dictionary_encode()
@@ -94,11 +106,10 @@ def _distances(corpus: Corpus, neighbours: int) -> _Distances:
     return _Distances(clips, vectors, nearest, distance.astype(np.float32))
 
 
-def _odd_row(corpus: Corpus, found: _Distances, place: int) -> int:
-    """The whole frame of a clip that is least like the clip's neighbours."""
-    rows = corpus.row[corpus.clip == found.clips[place]]
-    rows = rows[pc.is_null(corpus.index.rows["region"].take(rows)).to_numpy().astype(np.bool_)]
-    near = found.neighbours[place]
+def _odd_row(corpus: Corpus, pairs: _Pairs, found: _Distances, place: int) -> int:
+    """The row of a clip that is least like the clip's neighbours."""
+    first, last = np.searchsorted(pairs.clip, [found.clips[place], found.clips[place] + 1])
+    rows, near = pairs.row[first:last], found.neighbours[place]
     likeness = corpus.index.vectors(rows) @ found.vectors[near[near >= 0]].mean(axis=0)
     return int(rows[np.argmin(likeness)])
 

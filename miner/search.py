@@ -24,7 +24,7 @@ from miner.decode.sweep import decode_sweep, sweep_format
 from miner.decode.views import Region, crop_views, min_side_for
 from miner.embed import sweep_points
 from miner.encoders import get_encoder
-from miner.errors import BadInput, NotFound, UnknownName, UsageError
+from miner.errors import BadInput, MinerError, NotFound, UnknownName, UsageError
 from miner.hits import Hit, Hits
 from miner.indexes import Index
 from miner.query.filters import parse_filter
@@ -77,13 +77,17 @@ class Query:
         return bool(self.texts or self.not_texts or self.images or self.lidar)
 
     def modality(self, store: Store) -> str | None:
-        """Whose vectors are compared: camera or lidar; None where ids of clips alone leave it open."""
-        if self.texts or self.not_texts or self.images:
-            return "camera"
-        if self.lidar or not store.exists("sample_data"):
-            return "lidar" if self.lidar else None
-        named = store.scan("sample_data", ["modality"], one_of("sample_data_id", self.like))["modality"].to_pylist()
-        return named[0] if named else None
+        """Whose vectors are compared: camera or lidar; None where ids of clips alone leave it open.
+
+        Raises UsageError for readings of several.
+        """
+        kinds = {"camera"} if self.texts or self.not_texts or self.images else {"lidar"} if self.lidar else set()
+        if self.like and store.exists("sample_data"):
+            named = store.scan("sample_data", ["modality"], one_of("sample_data_id", self.like))
+            kinds |= set(named["modality"].to_pylist())
+        if len(kinds) > 1:
+            raise UsageError(f"the query is of {' and '.join(sorted(kinds))} readings: their vectors do not compare")
+        return kinds.pop() if kinds else None
 
     def to_dict(self) -> dict[str, Any]:
         """The query as JSON values."""
@@ -208,7 +212,7 @@ def _image_vector(encoder: Encoder, uri: str) -> Vector:
     try:
         frame = decode_image(read_bytes(uri), PurePath(uri).suffix.lstrip("."), uri, min_side_for(size))
     except BadInput as bad:
-        raise (NotFound if bad.reason == "missing-file" else UsageError)(f"image {bad.detail}") from bad
+        raise _refused("image", bad) from bad
     vector: Vector = encode_all(encoder, crop_views(frame, [None], size))[0]
     return vector
 
@@ -219,9 +223,13 @@ def _sweep_vector(encoder: Encoder, uri: str) -> Vector:
         data = read_bytes(uri)
         sweep = decode_sweep(data, sweep_format(PurePath(uri).name, data), uri)
     except BadInput as bad:
-        raise (NotFound if bad.reason == "missing-file" else UsageError)(f"sweep {bad.detail}") from bad
+        raise _refused("sweep", bad) from bad
     vector: Vector = encode_sweeps(encoder, [sweep_points(sweep, encoder.input.size)])[0]
     return vector
+
+
+def _refused(what: str, bad: BadInput) -> MinerError:
+    return (NotFound if bad.reason == "missing-file" else UsageError)(f"{what} {bad.detail} ({bad.reason})")
 
 
 def _unit(vector: Vector) -> Vector:

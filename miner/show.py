@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import textwrap
+import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +53,7 @@ def figure(seen: Moment, title: str = "") -> Figure:
             _draw_birds_eye(cells["birds_eye"], recordings, seen)
     _draw_timeline(cells["timeline"], seen)
     head = title or f"{seen.scene['name']}   {shown_time(seen.time_ns)}"
-    made.suptitle(head.replace("$", r"\$"), color=_TEXT, fontsize=11, x=0.01, ha="left")
+    made.suptitle(head, color=_TEXT, fontsize=11, x=0.01, ha="left", parse_math=False)
     return made
 
 
@@ -78,8 +80,8 @@ def _new_figure(seen: Moment) -> Figure:
         def _repr_png_(self) -> bytes:
             return _png(self)
 
-    rows = math.ceil(len(seen.cameras) / _columns(seen)) if seen.cameras else 1
-    height = max(2.1 * rows, 4.2 if seen.sweep else 2.1) + 0.5 + 0.22 * len(_channels(seen))
+    rows = math.ceil(len(seen.cameras) / _columns(seen))
+    height = max(2.1 * rows, 4.2 if seen.sweep else 0.2) + 0.5 + 0.22 * len(_channels(seen))
     return Shown(figsize=(12.5, height), facecolor=_GROUND, layout="constrained")
 
 
@@ -87,7 +89,9 @@ def _png(drawn: Figure) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = BytesIO()
-    FigureCanvasAgg(drawn).print_figure(buffer, format="png", dpi=110, facecolor=_GROUND)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a channel's name may be in a script that the font lacks
+        FigureCanvasAgg(drawn).print_figure(buffer, format="png", dpi=110, facecolor=_GROUND)
     return buffer.getvalue()
 
 
@@ -102,7 +106,7 @@ def _channels(seen: Moment) -> list[str]:
 def _cells(made: Figure, seen: Moment) -> dict[str, Any]:
     """The axes: one per camera, one for the bird's-eye view if there is a sweep, one for the timeline."""
     below = 0.35 + 0.22 * len(_channels(seen))
-    outer = made.add_gridspec(2, 1, height_ratios=[max(made.get_figheight() - below, 1), below])
+    outer = made.add_gridspec(2, 1, height_ratios=[made.get_figheight() - below, below])
     columns = _columns(seen)
     widths = [columns * 1.6, 2.0] if seen.cameras and seen.sweep else [1.0]
     inner = outer[0].subgridspec(1, len(widths), width_ratios=widths)
@@ -118,7 +122,7 @@ def _cells(made: Figure, seen: Moment) -> dict[str, Any]:
 
 def _draw_camera(axes: Axes, recordings: Recordings, camera: Row, seen: Moment) -> None:
     axes.set_axis_off()
-    axes.set_title(camera["channel"], color=_QUIET, fontsize=8, loc="left", pad=2)
+    _name(axes, camera["channel"])
     try:
         frame = recordings.read(camera)
         if not isinstance(frame, Picture):
@@ -151,7 +155,9 @@ def _draw_birds_eye(axes: Axes, recordings: Recordings, seen: Moment) -> None:
     """Points of the ego frame, forward up, coloured by height; boxes from above with a line to their front."""
     assert seen.sweep is not None
     axes.set_facecolor("#000")
-    axes.set_title(f"{seen.sweep['channel']}, {BIRDS_EYE_M:.0f} m around", color=_QUIET, fontsize=8, loc="left", pad=2)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    _name(axes, f"{seen.sweep['channel']}, {BIRDS_EYE_M:.0f} m around")
     try:
         xyz = ego_points(recordings, seen.sweep)
     except BadInput as bad:
@@ -170,8 +176,6 @@ def _draw_birds_eye(axes: Axes, recordings: Recordings, seen: Moment) -> None:
     axes.set_xlim(-BIRDS_EYE_M, BIRDS_EYE_M)
     axes.set_ylim(-BIRDS_EYE_M, BIRDS_EYE_M)
     axes.set_aspect("equal")
-    axes.set_xticks([])
-    axes.set_yticks([])
 
 
 def ego_points(recordings: Recordings, sweep: Row) -> NDArray[np.float32]:
@@ -193,19 +197,23 @@ def _draw_timeline(axes: Axes, seen: Moment) -> None:
     seconds = (seen.readings["timestamp_ns"].to_numpy() - seen.start_ns) / 1e9
     lines = np.array([channels.index(channel) for channel in seen.readings["channel"].to_pylist()], int)
     axes.set_facecolor(_GROUND)
-    axes.scatter(seconds, lines, marker="|", s=60, lw=1.0, color="#56b4e9")
+    axes.scatter(seconds, lines, marker="|", s=60, lw=1.0, color="#56b4e9", zorder=3)
     axes.axvline((seen.time_ns - seen.start_ns) / 1e9, color=_MARK, lw=1.2)
-    axes.set_yticks(range(len(channels)), channels)
-    axes.set_ylim(len(channels) - 0.5, -0.5)
-    axes.set_xlim(0, max((seen.end_ns - seen.start_ns) / 1e9, 1e-3))
+    axes.set_yticks(range(len(channels)), channels, parse_math=False)
+    axes.set_ylim(max(len(channels), 1) - 0.5, -0.5)
+    length = max((seen.end_ns - seen.start_ns) / 1e9, 1e-3)
+    axes.set_xlim(-0.005 * length, 1.005 * length)
     axes.set_xlabel("seconds of the clip", color=_QUIET, fontsize=8)
     axes.tick_params(colors=_QUIET, labelsize=7, length=0)
     for side in axes.spines.values():
         side.set_visible(False)
 
 
-def _say(axes: Axes, message: str) -> None:
-    import textwrap
+def _name(axes: Axes, name: str) -> None:
+    axes.set_title(name, color=_QUIET, fontsize=8, loc="left", pad=2, parse_math=False)
 
-    shown = "\n".join(textwrap.wrap(message, 44)[:6]).replace("$", r"\$")
-    axes.text(0.5, 0.5, shown, transform=axes.transAxes, ha="center", va="center", color=_QUIET, fontsize=7)
+
+def _say(axes: Axes, message: str) -> None:
+    shown = "\n".join(textwrap.wrap(message, 44)[:6])
+    said = axes.text(0.5, 0.5, shown, transform=axes.transAxes, ha="center", va="center", parse_math=False)
+    said.set(color=_QUIET, fontsize=7)

@@ -45,7 +45,7 @@ def from_above(sweep: Sweep) -> Pixels:
 
 
 def _shrunk(pixels: Pixels) -> Pixels:
-    step = max(1, round(pixels.shape[1] / WIDTH_PX))
+    step = max(1, min(round(pixels.shape[1] / WIDTH_PX), pixels.shape[0]))
     height, width = (side // step * step for side in pixels.shape[:2])
     blocks = pixels[:height, :width].reshape(height // step, step, width // step, step, 3)
     small: Pixels = blocks.mean(axis=(1, 3)).round().astype(np.uint8)

@@ -5,15 +5,15 @@ Of several video streams the first is taken. Bad data raises BadInput.
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
 
-from miner.decode.files import shown
+from miner.decode.files import opened, shown
 from miner.decode.image import MAX_PIXELS
 from miner.errors import BadInput
 
@@ -35,10 +35,14 @@ _DECODER = {  # errors are concealed too where they do not raise: else damaged p
     "strict": "1",  # H.264 without a reorder depth: wait for the deepest, else early frames get lost
     "max_pixels": str(MAX_PIXELS),
 }
+Counts: TypeAlias = "dict[str, Counts | int]"
+_COUNTS: Counts = {  # where in which box of an MP4 the number of samples stands (ISO 14496-12)
+    "moov": {"trak": {"mdia": {"minf": {"stbl": {"stsz": 8, "stz2": 8}}}}},
+    "moof": {"traf": {"trun": 4}},
+}
 _BLOCK_HEADER = 4  # bytes of a Matroska block before its frame: track number, time code, flags
 _MAX_PROMISED = 16  # times the size of a file: what its tables may promise of frames that were cut off
 _BEFORE_ALL = -(1 << 40)  # earlier than any time of a stream, in its own units
-_REMOTE_BUFFER = 1 << 20
 
 
 class FrameRange(NamedTuple):
@@ -131,7 +135,7 @@ class Video:
     @contextmanager
     def opened(cls, uri: str) -> Iterator[Video]:
         """Raises BadInput as `frame_index`."""
-        with _binary(uri) as binary:
+        with opened(uri) as binary:
             file = File(binary)
             head = file.range(0, 16)
             kind = _demuxer(head)
@@ -148,7 +152,10 @@ class Video:
     def open(self) -> None:
         import av
 
-        with self.errors(f"{self.file.size} bytes of {self.kind}{self._boxes()}"):
+        samples = _num_samples(self.file, _COUNTS, 0, self.file.size) if self.kind == "mov" else 0
+        if samples > self.file.size:  # FFmpeg would take memory for each
+            raise BadInput("truncated-video", f"{self.name}: {self.file.size} bytes, {samples} frames promised")
+        with self.errors(f"{self.file.size} bytes of {self.kind}{self._outline()}"):
             opened = av.open(
                 cast(BinaryIO, self.file), "r", format=self.kind, options=_OPTIONS[self.kind], metadata_errors="replace"
             )
@@ -156,7 +163,7 @@ class Video:
         streams = [s for s in self.container.streams.video if not s.disposition & s.disposition.attached_pic]
         if not streams:
             kinds = ", ".join(stream.type for stream in self.container.streams) or "none"
-            raise BadInput("no-video-stream", f"{self.name}: {self.file.size} bytes{self._boxes()}; streams: {kinds}")
+            raise BadInput("no-video-stream", f"{self.name}: {self.file.size} bytes{self._outline()}; streams: {kinds}")
         self.stream = streams[0]
         decoder: av.VideoCodecContext | None = self.stream.codec_context
         if decoder is None:
@@ -244,17 +251,13 @@ class Video:
     def _offset(self, packet: av.Packet[Any]) -> int:
         return (packet.pos or 0) + (_BLOCK_HEADER if self.kind == "matroska" else 0)
 
-    def _boxes(self) -> str:
+    def _outline(self) -> str:
         """Of an MP4 the top boxes, for a message: one without `moov` was never finished."""
-        found: list[str] = []
-        at = 0
-        while self.kind == "mov" and at + 8 <= self.file.size and len(found) < 8:
-            size, name = int.from_bytes(self.file.range(at, 4)), self.file.range(at + 4, 4)
-            size = int.from_bytes(self.file.range(at + 8, 8)) if size == 1 else size or self.file.size - at
-            cut = " cut short" if at + size > self.file.size else ""
-            found.append(f"{name.decode('ascii', 'replace')}{cut}")
-            at += max(size, 8)
-        return f" (boxes: {', '.join(found)})" if found else ""
+        if self.kind != "mov":
+            return ""
+        boxes = islice(_boxes(self.file, 0, self.file.size), 8)
+        found = [f"{name} cut short" if end > self.file.size else name for name, _, end in boxes]
+        return f" (boxes: {', '.join(found)})"
 
     @contextmanager
     def errors(self, what: str) -> Iterator[None]:
@@ -269,23 +272,28 @@ class Video:
             raise BadInput("unreadable", f"{self.name}: {what}: {error}") from error
 
 
-@contextmanager
-def _binary(uri: str) -> Iterator[BinaryIO]:
-    """A local path, or any URI that pyarrow.fs opens, for reading in any order."""
-    try:
-        if "://" in uri:
-            from pyarrow import fs
+def _boxes(file: File, start: int, stop: int) -> Iterator[tuple[str, int, int]]:
+    """Name, start of the content and end of the boxes in a part of an MP4; the last may end behind it, cut short."""
+    while start + 8 <= stop:
+        head = file.range(start, 16)
+        size, at = int.from_bytes(head[:4]), start + 8
+        if size == 1:
+            size, at = int.from_bytes(head[8:]), start + 16
+        end = start + (size or stop - start)
+        yield head[4:8].decode("ascii", "replace"), at, end
+        start = max(end, at)
 
-            filesystem, path = fs.FileSystem.from_uri(uri)
-            file: BinaryIO = io.BufferedReader(filesystem.open_input_file(path), _REMOTE_BUFFER)
-        else:
-            file = open(uri, "rb")
-    except FileNotFoundError as error:
-        raise BadInput("missing-file", f"{shown(uri)}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise BadInput("unreadable", f"{shown(uri)}: {error}") from error
-    with file:
-        yield file
+
+def _num_samples(file: File, counts: Counts, start: int, stop: int) -> int:
+    """How many samples the tables and fragments of an MP4 claim to have."""
+    samples = 0
+    for name, at, end in _boxes(file, start, stop):
+        inside = counts.get(name, 0)
+        if isinstance(inside, dict):
+            samples += _num_samples(file, inside, at, min(end, stop))
+        elif inside:
+            samples += int.from_bytes(file.range(at + inside, 4))
+    return samples
 
 
 def _demuxer(head: bytes) -> str | None:

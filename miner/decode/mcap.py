@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-from miner.decode.files import read_bytes, shown
+from miner.decode.files import opened, read_bytes, shown
 from miner.decode.image import Picture
 from miner.decode.ros import decode_message
 from miner.decode.sweep import Sweep
@@ -27,6 +27,7 @@ _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _STATISTICS, _DATA_END = 2, 3, 4, 
 _LAST_OPCODE, _FIRST_PRIVATE = 15, 128
 _PREFIX = 9  # opcode u8, length u64
 _BLOCK = 1 << 20
+_LATEST_NS = 1 << 62  # in 2116: sums of times stay within int64
 
 
 class Channel(NamedTuple):
@@ -131,17 +132,13 @@ class Scan:
         """In the order of the file. Raises BadInput: `missing-file`, `unreadable`, `not-mcap`, `bad-record`,
         `crc-mismatch` or `count-mismatch` (damage, naming chunk and byte), `too-large`, `unsupported-compression`.
         """
-        try:
-            with open(self.path, "rb") as file:
-                self._open(file)
-                yield from self._walk(file)
-        except FileNotFoundError as error:
-            raise BadInput("missing-file", f"{self.path}: no such file") from error
-        except OSError as error:
-            raise BadInput("unreadable", f"{self.path}: {error}") from error
+        with opened(self.path) as file:
+            self._open(file)
+            yield from self._walk(file)
 
     def _open(self, file: BinaryIO) -> None:
-        self._size = os.fstat(file.fileno()).st_size
+        self._size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         magic = file.read(len(MAGIC))
         if magic != MAGIC:
             raise BadInput("not-mcap", f"{self.path}: {self._size} bytes, starting with {magic!r}")
@@ -236,6 +233,8 @@ class Scan:
         channel_id, _, log_time_ns, _ = _MESSAGE_HEAD.unpack_from(body)
         if channel_id not in self._channels:
             raise BadInput("bad-record", f"{where}: a message of channel {channel_id}, which is not declared")
+        if log_time_ns >= _LATEST_NS:
+            raise BadInput("bad-record", f"{where}: a message logged at {log_time_ns} ns")
         self._count += 1
         return Message(self._channels[channel_id], log_time_ns, body[_MESSAGE_HEAD.size :], *place)
 

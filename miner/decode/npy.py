@@ -59,13 +59,11 @@ def decode_npz(data: bytes) -> Points:
 def _header(file: IO[bytes]) -> _Header:
     try:
         version = npy_format.read_magic(file)
-        if version == (1, 0):
+        if version == (1, 0):  # later ones are for headers of up to 4 GB
             return _Header(*npy_format.read_array_header_1_0(file))
-        if version == (2, 0):
-            return _Header(*npy_format.read_array_header_2_0(file))
     except _BAD_HEADER as error:
         raise BadInput("bad-npy", f"its header: {error}") from error
-    raise BadInput("bad-npy", f"version {version[0]}.{version[1]}, expected 1.0 or 2.0")
+    raise BadInput("bad-npy", f"version {version[0]}.{version[1]}, expected 1.0")
 
 
 def _read(file: IO[bytes], header: _Header) -> Points:

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from miner.decode.files import shown
 from miner.decode.image import MAX_PIXELS, Picture
-from miner.decode.sweep import MAX_RANGE_M, Sweep
+from miner.decode.points import by_name, check_size
+from miner.decode.sweep import Sweep, sweep_of
 from miner.errors import BadInput
 
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 IMAGE = "sensor_msgs/msg/Image"
 POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
 MODALITY = {COMPRESSED_IMAGE: "camera", IMAGE: "camera", POINT_CLOUD: "lidar"}
-MAX_POINTS = 10_000_000
 _MAX_FIELDS = 256
 
 Pixels = NDArray[np.uint8]
@@ -233,29 +233,27 @@ def _sweep(cdr: Cdr, uri: str) -> Sweep:
     (is_bigendian,) = cdr.numbers("B")
     point_step, row_step = cdr.numbers("I", 2)
     data = cdr.blob()
-    count = height * width
     what = f"{shown(uri)}: {len(data)} bytes of {height} x {width} points of {point_step} bytes, rows of {row_step}"
-    if not count:
+    if not height * width:
         raise BadInput("no-points", what)
-    if count > MAX_POINTS:
-        raise BadInput("too-large", f"{what}: at most {MAX_POINTS} points are decoded")
-    if max(offset + int(kind[1]) for offset, kind in fields.values()) > point_step:
+    if max((offset + int(kind[1]) for offset, kind in fields.values()), default=0) > point_step:
         raise BadInput("corrupt-sweep", f"{what}: a field ends behind its point")
     if (height > 1 and row_step < width * point_step) or len(data) < (height - 1) * row_step + width * point_step:
         raise BadInput("truncated-sweep", what)
-    names, places = list(fields), list(fields.values())
-    formats = [f"{'>' if is_bigendian else '<'}{kind}" for _, kind in places]
-    offsets = [offset for offset, _ in places]
-    kind = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": point_step})
-    stored: NDArray[Any] = np.ndarray((height, width), kind, data, strides=(row_step, point_step))
-    points = _sound(stored, names)
-    if not points[:, :3].any():
-        raise BadInput("no-points", f"{what}: none is finite, in range and other than 0, 0, 0")
-    return Sweep(bytes(data), points, tuple(names), count - len(points))
+    columns = {}
+    for name, (offset, kind) in fields.items():
+        order = np.dtype(kind).newbyteorder(">" if is_bigendian else "<")
+        stored: NDArray[Any] = np.ndarray((height, width), order, data, offset, (row_step, point_step))
+        columns[name] = stored.ravel()
+    try:
+        check_size(height * width, len(columns))
+        return sweep_of(bytes(data), by_name(columns), gaps_are_normal=True)
+    except BadInput as bad:
+        raise BadInput(bad.reason, f"{what}: {bad.detail}") from bad
 
 
 def _fields(cdr: Cdr, uri: str) -> dict[str, tuple[int, str]]:
-    """Offset and type of x, y, z and the optional columns. Raises BadInput naming the fields where one is missing."""
+    """Offset and type of x, y, z and the optional columns, of the fields that are plain numbers."""
     (count,) = cdr.numbers("I")
     if count > _MAX_FIELDS:
         raise BadInput("corrupt-sweep", f"{shown(uri)}: {count} point fields, at most {_MAX_FIELDS} are read")
@@ -264,26 +262,8 @@ def _fields(cdr: Cdr, uri: str) -> dict[str, tuple[int, str]]:
         name, (offset,), (datatype,), (repeats,) = cdr.string(), cdr.numbers("I"), cdr.numbers("B"), cdr.numbers("I")
         if datatype in _DATATYPES and repeats <= 1:  # some drivers write 0 for a plain number
             known.setdefault(name, (offset, _DATATYPES[datatype]))
-    if missing := {"x", "y", "z"} - set(known):
-        fields = f"missing {', '.join(sorted(missing))} among the plain number fields {', '.join(known) or 'none'}"
-        raise BadInput("corrupt-sweep", f"{shown(uri)}: {fields}")
-    columns = {name: known[name] for name in ("x", "y", "z")}
+    columns: dict[str, tuple[int, str]] = {name: known[name] for name in ("x", "y", "z") if name in known}
     for name, aliases in _OPTIONAL.items():
         if found := [known[alias] for alias in aliases if alias in known]:
             columns[name] = found[0]
     return columns
-
-
-def _sound(stored: NDArray[Any], names: list[str]) -> NDArray[np.float32]:
-    """The points (n, f) float32 with x, y, z finite and in range; what is not finite in other columns becomes 0."""
-    points = np.empty((stored.size, len(names)), np.float32)
-    near = np.ones(stored.size, np.bool_)
-    for place, name in enumerate(names):
-        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is dropped
-            column = stored[name].astype(np.float32).ravel()
-        if place < 3:
-            near &= np.abs(column) <= MAX_RANGE_M  # false for NaN
-        else:
-            column[~np.isfinite(column)] = 0
-        points[:, place] = column
-    return points if near.all() else points[near]

@@ -68,13 +68,20 @@ def decode_sweep(data: bytes, fileformat: str, uri: str) -> Sweep:
     try:
         if not data:
             raise BadInput("empty-file", "no sweep")
-        values, fields = _DECODERS[fileformat](data)
-        values, dropped = _sound(values, nan_is_normal=fileformat == "pcd")
+        return sweep_of(data, _DECODERS[fileformat](data), gaps_are_normal=fileformat == "pcd")
     except BadInput as bad:
         raise BadInput(bad.reason, f"{shown(uri)}: {len(data)} bytes ({fileformat}): {bad.detail}") from bad
-    if "intensity" in fields:
-        values = _finite_column(values, fields.index("intensity"))
-    return Sweep(data, values, fields, dropped)
+
+
+def sweep_of(data: bytes, points: Points, gaps_are_normal: bool) -> Sweep:
+    """What is sound of the points; some formats have NaN or a far place where nothing came back.
+
+    Raises BadInput `no-points`, and unless `gaps_are_normal` `not-finite` and `out-of-range`.
+    """
+    values, dropped = _sound(points.values, gaps_are_normal)
+    if "intensity" in points.fields:
+        values = _finite_column(values, points.fields.index("intensity"))
+    return Sweep(data, values, points.fields, dropped)
 
 
 def sweep_format(path_name: str, data: bytes) -> str:
@@ -135,19 +142,19 @@ def _share_odd(values: NDArray[np.float32]) -> float:
     return 1.0 - float(good.mean()) if len(last) else 0.0
 
 
-def _sound(values: NDArray[np.float32], nan_is_normal: bool) -> tuple[NDArray[np.float32], int]:
-    """The points with finite coordinates within range and how many were left out; PCD has NaN where nothing came back.
+def _sound(values: NDArray[np.float32], gaps_are_normal: bool) -> tuple[NDArray[np.float32], int]:
+    """The points with finite coordinates within range and how many were left out.
 
     Raises BadInput where none is left, or so many are bad that the sweep is not what it claims to be.
     """
     xyz = values[:, :3]
     finite, near = _in_range(xyz, _ANY), _in_range(xyz, MAX_RANGE_M)
     total, num_finite, num_near = len(values), int(finite.sum()), int(near.sum())
-    if not num_finite or not xyz[finite].any():
-        raise BadInput("no-points", f"{total} points, {num_finite} of them finite, none other than 0, 0, 0")
-    if total - num_finite > _MAX_NOT_FINITE * total and not nan_is_normal:
+    if not xyz[near if gaps_are_normal else finite].any():
+        raise BadInput("no-points", f"{total} points, {num_finite} of them finite, none in range other than 0, 0, 0")
+    if total - num_finite > _MAX_NOT_FINITE * total and not gaps_are_normal:
         raise BadInput("not-finite", f"{total - num_finite} of {total} points are NaN or Inf")
-    if num_finite - num_near > _MAX_FAR * num_finite:
+    if num_finite - num_near > _MAX_FAR * num_finite and not gaps_are_normal:
         far = num_finite - num_near
         raise BadInput("out-of-range", f"{far} of {num_finite} points are beyond {MAX_RANGE_M:.0f} m of the sensor")
     return (values if num_near == total else values[near]), total - num_near

@@ -13,25 +13,22 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from kernels.se3 import SE3
-from miner.errors import BadInput, SchemaError
+from miner.errors import BadInput
 from miner.ids import make_id
-from miner.schema import check
+from miner.readers.sources import Row, check_inside, read_text
 
-Row = dict[str, Any]
 Array = NDArray[np.float64]
 
 MAX_NUMBER = 1e6  # no length in metres or pixels, and no angle, is as large
 PICTURES, SWEEPS = ("png", "jpg", "jpeg"), ("bin", "txt")
 _FILEFORMATS = {"png": "png", "jpg": "jpg", "jpeg": "jpg", "bin": "kitti_bin", "txt": "csv"}
 
-_MAX_TEXT_BYTES = 64 << 20
 _FRAME = re.compile(r"([0-9]{1,18})\.(\w+)", re.ASCII)
 _RECT_R_OBJECT = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # forward, left, up to right, forward, up at yaw 0
 
@@ -254,25 +251,6 @@ def frame_files(folder: Path, suffixes: Sequence[str]) -> dict[int, Path]:
     return {frame: folder / name for frame, (_, name) in sorted(found.items())}
 
 
-def read_text(path: Path, root: Path) -> str:
-    """A small text file. Raises BadInput `outside-source`, `unreadable` or `too-large`."""
-    check_inside(path, root)
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_TEXT_BYTES + 1)
-        if len(content) > _MAX_TEXT_BYTES:
-            raise BadInput("too-large", f"{path}: more than {_MAX_TEXT_BYTES} bytes of text")
-        return content.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput("unreadable", f"{path}: {error}") from error
-
-
-def check_inside(path: Path, root: Path) -> None:
-    """Raises BadInput `outside-source` where `path` is or lies behind a link that leaves `root`."""
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise BadInput("outside-source", f"{path}: is a link that leaves {root}")
-
-
 def reading_rows(ids: SceneIds, channel: str, files: Mapping[int, Path], sensor: Row, root: Path) -> dict[int, Row]:
     """By frame the rows of a channel without times and poses; `sensor` are its calibration columns.
 
@@ -284,8 +262,12 @@ def reading_rows(ids: SceneIds, channel: str, files: Mapping[int, Path], sensor:
 
 
 def _reading_row(ids: SceneIds, channel: str, frame: int, path: Path, root: Path) -> Row:
-    if path.is_symlink():
-        check_inside(path, root)
+    try:
+        if path.is_symlink():
+            check_inside(path, root)
+        num_bytes = path.stat().st_size
+    except OSError as error:  # in a folder that may be listed only
+        raise BadInput("unreadable", f"{path}: {error}") from error
     return {
         "sample_data_id": ids.sample_data_id(channel, frame),
         "scene_id": ids.scene_id,
@@ -294,7 +276,7 @@ def _reading_row(ids: SceneIds, channel: str, frame: int, path: Path, root: Path
         "modality": "camera" if channel.startswith("image") else "lidar",
         "is_key_frame": True,
         "uri": str(path),
-        "num_bytes": path.stat().st_size,
+        "num_bytes": num_bytes,
         "fileformat": _FILEFORMATS[path.suffix[1:].lower()],
     }
 
@@ -311,11 +293,3 @@ def turn(axis: str, angle_rad: float) -> Array:
     rotation[first, first] = rotation[second, second] = cosine
     rotation[first, second], rotation[second, first] = -sine, sine
     return rotation
-
-
-def table(rows: list[Row], schema: pa.Schema) -> pa.Table:
-    """Rows as a checked table. Raises BadInput for a value that its column cannot hold."""
-    try:
-        return check(pa.Table.from_pylist(rows, schema=schema), schema)
-    except (pa.ArrowException, SchemaError, UnicodeEncodeError, OverflowError) as error:
-        raise BadInput("bad-row", f"{schema.names[0]} table: {error}") from error

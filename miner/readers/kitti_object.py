@@ -18,15 +18,13 @@ from miner.readers.kitti import (
     PICTURES,
     Calibration,
     CalibrationFile,
-    Row,
     SceneIds,
     frame_files,
     label_rows,
     read_labels,
-    read_text,
     reading_rows,
-    table,
 )
+from miner.readers.sources import Row, read_text, table
 from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES
 
 _SPLITS = ("training", "testing")

@@ -23,19 +23,17 @@ from miner.readers.kitti import (
     SWEEPS,
     Calibration,
     CalibrationFile,
-    Row,
     SceneIds,
     annotation_row,
     frame_files,
     label_rows,
     pose_row,
     read_labels,
-    read_text,
     reading_rows,
-    table,
     turn,
 )
 from miner.readers.kitti_tracklets import read_tracklets
+from miner.readers.sources import Row, read_text, table
 from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES
 
 _LIDAR, _IMAGE = "velodyne_points", "image_02"  # tracklets are drawn in the sweep, label_2 in the picture
@@ -329,7 +327,9 @@ def _label_files(drive: Path) -> dict[int, Path]:
 
 def _drives(source: Path) -> list[Path]:
     """The drives that a source is, holds, or holds by date."""
-    found = [source] if _DRIVE.fullmatch(source.name) else [*source.glob("*_drive_*_*"), *source.glob("*/*_drive_*_*")]
+    below = ("", "*/", "*/*/", "*/*/*/")  # a date, a root, and folders such as kitti/raw above it
+    found = [each for folders in below for each in source.glob(f"{folders}*_drive_*_*")]
+    found = [source] if _DRIVE.fullmatch(source.name) else found
     return sorted(drive for drive in found if _DRIVE.fullmatch(drive.name) and _has_recordings(drive))
 
 

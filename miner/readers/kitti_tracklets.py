@@ -12,7 +12,8 @@ import numpy as np
 
 from kernels.se3 import SE3
 from miner.errors import BadInput
-from miner.readers.kitti import MAX_NUMBER, read_text, turn
+from miner.readers.kitti import MAX_NUMBER, turn
+from miner.readers.sources import read_text
 
 _POSE = ("tx", "ty", "tz", "rx", "ry", "rz")
 _STATES = ("state", "occlusion", "truncation")

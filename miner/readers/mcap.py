@@ -6,7 +6,6 @@ A file is walked once, chunk by chunk; of a reading only its header and byte ran
 from __future__ import annotations
 
 import logging
-import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator
@@ -39,16 +38,17 @@ from miner.readers.ros import (
     read_camera_info,
     read_fix,
 )
+from miner.readers.sources import check_inside, files_by_folder, read_text, table
 from miner.schema import ANNOTATIONS, POSE, SAMPLE_DATA, SCENES, check
 
 _LOG = logging.getLogger(__name__)
-_SUFFIX, _METADATA = ".mcap", "metadata.yaml"
-_SPLIT = re.compile(r"^\s*-\s+['\"]?([^'\"\n]+\.mcap)['\"]?\s*$", re.MULTILINE)
+_NAME, _METADATA = re.compile(r".+\.mcap"), "metadata.yaml"
+_SPLIT = re.compile(r"^\s*-\s+(?:path:\s+)?['\"]?([^'\"\n]+\.mcap)['\"]?\s*$", re.MULTILINE)
 
 
 class McapReader:
-    """MCAP files below `source`, or one file: each a scene, and a rosbag2 folder (with metadata.yaml) one of all its
-    splits.
+    """MCAP files below `source`, or one file: each a scene; but the splits that a rosbag2 folder names in its
+    metadata.yaml are one, the folder.
 
     A channel is a topic, by its full name: image topics are cameras, point clouds are LiDAR, told by their type; depth
     images and video packets are left out, and the scene's description says so. `topics`, a text `/a,/b`, names them
@@ -75,7 +75,7 @@ class McapReader:
 
     @staticmethod
     def matches(source: str) -> bool:
-        return next(_recordings(Path(source).absolute()), None) is not None
+        return next(files_by_folder(Path(source).absolute(), _NAME), None) is not None
 
     def scenes(self) -> Iterable[SceneRef]:
         """In natural order of their paths below the folder of the source, which are their names."""
@@ -91,6 +91,7 @@ class McapReader:
             raise BadInput("unknown-scene", f"{self.source}: no scene {scene!r} among {len(self._files)}")
         found = _Recording(tuple(filter(None, self.topics.split(","))) or None)
         for file in self._files[scene]:
+            check_inside(file, self._place)
             found.add(file)
         found.check(f"{self._root / scene}")
         scene_id = make_id("scene", self.dataset, scene)
@@ -106,7 +107,7 @@ class McapReader:
             "location": found.location,
             "description": "; ".join(found.notes) or None,
         }
-        return SceneTables(check(pa.Table.from_pylist([row]), SCENES), readings, ANNOTATIONS.empty_table())
+        return SceneTables(table([row], SCENES), readings, ANNOTATIONS.empty_table())
 
     def _readings(self, scene: str, scene_id: str, found: _Recording) -> pa.Table:
         tables = []
@@ -123,9 +124,11 @@ class McapReader:
     def _files(self) -> dict[str, list[Path]]:
         """By scene name its files in order."""
         scenes: dict[str, list[Path]] = {}
-        for recording in _recordings(self._place):
-            name = recording.relative_to(self._root).as_posix()
-            scenes[name] = _splits(recording) if recording.is_dir() else [recording]
+        for files in files_by_folder(self._place, _NAME):
+            bag = _bag(files) if self._place.is_dir() else []
+            groups = {files[0].parent: bag} if bag else {}
+            groups |= {file: [file] for file in sorted(set(files) - set(bag))}
+            scenes |= {place.relative_to(self._root).as_posix(): parts for place, parts in groups.items()}
         return {name: scenes[name] for name in sorted(scenes, key=natural)}
 
 
@@ -254,36 +257,16 @@ def _pose_column(poses: Poses | None, n: int) -> pa.Array:
     return pa.StructArray.from_arrays(parts, fields=list(POSE), mask=pa.array(~poses.known))
 
 
-def _recordings(place: Path) -> Iterator[Path]:
-    """MCAP files, and folders with metadata.yaml that hold some, at and below `place`; no links out of it."""
-    if not place.is_dir():
-        yield from [place] if place.suffix == _SUFFIX and place.is_file() else []
-        return
-    for folder, subfolders, names in os.walk(place, onerror=_warn):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        files = [path for name in sorted(names) if _is_recording(path := Path(folder, name), place)]
-        if files and _METADATA in names:
-            yield Path(folder)
-        else:
-            yield from files
-
-
-def _is_recording(path: Path, root: Path) -> bool:
-    if path.suffix != _SUFFIX or path.name.startswith(".") or not path.is_file():
-        return False
-    return not path.is_symlink() or path.resolve().is_relative_to(root.resolve())
-
-
-def _warn(error: OSError) -> None:
-    _LOG.warning("%s: left out: %s", error.filename, error.strerror)
-
-
-def _splits(folder: Path) -> list[Path]:
-    """The files of a rosbag2 folder: those metadata.yaml names, in its order, and else all, in natural order."""
+def _bag(files: list[Path]) -> list[Path]:
+    """Of the files of a rosbag2 folder those that its metadata.yaml names, in its order; all of them, in natural order,
+    where it names none that is there. No files where the folder is none."""
+    metadata = files[0].with_name(_METADATA)
+    if not metadata.is_file():
+        return []
     try:
-        named = _SPLIT.findall((folder / _METADATA).read_text(errors="replace"))
-    except OSError as error:
-        _warn(error)
-        named = []
-    files = [folder / Path(name).name for name in dict.fromkeys(named)]
-    return files or sorted((path for path in folder.glob(f"*{_SUFFIX}")), key=lambda path: natural(path.name))
+        text = read_text(metadata, metadata.parent)
+    except BadInput as bad:
+        _LOG.warning("%s", bad)
+        text = ""
+    named = [metadata.with_name(Path(name).name) for name in dict.fromkeys(_SPLIT.findall(text))]
+    return named if set(named) & set(files) else sorted(files, key=lambda path: natural(path.name))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
-
-import pyarrow as pa
+from typing import ClassVar
 
 from miner.decode import VIDEO_FORMATS
 from miner.decode.demux import FrameIndex, frame_index
@@ -18,12 +14,11 @@ from miner.errors import BadInput, NotFound, UsageError
 from miner.ids import make_id
 from miner.readers import SceneRef, SceneTables
 from miner.readers.frame_times import frame_times, natural
+from miner.readers.sources import Row, files_by_folder, table
 from miner.readers.video_times import sidecar_times
-from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES, check
+from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES
 
-_LOG = logging.getLogger(__name__)
-
-_VIDEO = re.compile(rf"[^.].*\.({'|'.join(sorted(VIDEO_FORMATS))})", re.IGNORECASE)
+_VIDEO = re.compile(rf".+\.({'|'.join(sorted(VIDEO_FORMATS))})", re.IGNORECASE)
 _CHANNEL = "CAM"
 DEFAULT_FRAMES = "rate=2"
 
@@ -59,7 +54,7 @@ class VideoReader:
 
     @staticmethod
     def matches(source: str) -> bool:
-        return next(_videos(Path(source).absolute()), None) is not None
+        return next(files_by_folder(Path(source).absolute(), _VIDEO), None) is not None
 
     def scenes(self) -> Iterable[SceneRef]:
         """In natural order of their paths; the name of a scene is the path of its file in the folder."""
@@ -77,7 +72,7 @@ class VideoReader:
         index = frame_index(str(path))
         if not index.frames:
             raise BadInput("no-frames", f"{path}: a video stream without frames")
-        times = _times_ns(path, index)
+        times = _times_ns(path, self._root, index)
         chosen = _chosen(times, [frame.is_key for frame in index.frames], self.frames, self._rate_hz)
         readings = [self._reading(scene, path, index, times, number) for number in chosen]
         row = {
@@ -88,9 +83,9 @@ class VideoReader:
             "start_ns": times[0],
             "end_ns": times[-1] + 1,
         }
-        return SceneTables(_table([row], SCENES), _table(readings, SAMPLE_DATA), _table([], ANNOTATIONS))
+        return SceneTables(table([row], SCENES), table(readings, SAMPLE_DATA), table([], ANNOTATIONS))
 
-    def _reading(self, scene: str, path: Path, index: FrameIndex, times: list[int], number: int) -> dict[str, Any]:
+    def _reading(self, scene: str, path: Path, index: FrameIndex, times: list[int], number: int) -> Row:
         frame = index.frames[number]
         return {
             "sample_data_id": make_id("sample_data", self.dataset, scene, _CHANNEL, number),
@@ -108,8 +103,8 @@ class VideoReader:
 
     @cached_property
     def _paths(self) -> dict[str, Path]:
-        source = Path(self.source).absolute()
-        found = {path.relative_to(self._root).as_posix(): path for path in _videos(source)}
+        folders = files_by_folder(Path(self.source).absolute(), _VIDEO)
+        found = {path.relative_to(self._root).as_posix(): path for paths in folders for path in paths}
         return {name: found[name] for name in sorted(found, key=natural)}
 
 
@@ -139,9 +134,9 @@ def _chosen(times: Sequence[int], is_key: Sequence[bool], frames: str, rate_hz: 
     return [number for _, _, number in best.values()]
 
 
-def _times_ns(path: Path, index: FrameIndex) -> list[int]:
+def _times_ns(path: Path, root: Path, index: FrameIndex) -> list[int]:
     """The times of the frames in ns, ascending and distinct."""
-    times = sidecar_times(path, len(index.frames))
+    times = sidecar_times(path, root, len(index.frames))
     if times is None:
         start_ns = _start_ns(path, index.creation_time)
         unknown = sum(frame.time_ns is None for frame in index.frames)
@@ -157,38 +152,3 @@ def _start_ns(path: Path, creation_time: str | None) -> int:
     """When the video began, from the name of the file, else from its `creation_time`, else 0."""
     named = frame_times([(_CHANNEL, path.stem)])[0]
     return named or frame_times([(_CHANNEL, creation_time or "")])[0]
-
-
-def _videos(source: Path) -> Iterator[Path]:
-    """The videos at and below `source`, hidden ones and those with names that no table can hold left out."""
-    if source.is_file():
-        if _VIDEO.fullmatch(source.name):
-            yield source
-        return
-    for folder, subfolders, names in os.walk(source, onerror=_warn):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
-        for name in names:
-            path = Path(folder, name)
-            if _VIDEO.fullmatch(name) and path.is_file() and _is_inside(path, source) and _is_text(str(path)):
-                yield path
-
-
-def _warn(error: OSError) -> None:
-    _LOG.warning("%s: left out: %s", error.filename, error.strerror)
-
-
-def _is_inside(path: Path, root: Path) -> bool:
-    return not path.is_symlink() or path.resolve().is_relative_to(root.resolve())
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        _LOG.warning("%r: left out: the name is not UTF-8", name)
-        return False
-    return True
-
-
-def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    return check(pa.Table.from_pylist(rows, schema=schema), schema)

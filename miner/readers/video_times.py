@@ -10,13 +10,13 @@ import csv
 import json
 import logging
 import re
-from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from miner.errors import BadInput
 from miner.readers.frame_times import frame_times
+from miner.readers.sources import read_text
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,30 +26,50 @@ _BY_DIGITS = {19: "ns", 16: "us", 13: "ms", 10: "s"}  # of an epoch time
 _COLUMN = re.compile(r"(?:.*_)?(?:timestamps?|times?|ts)(?:[_ \[(]+(?P<unit>ns|us|ms|s)[\])]?)?", re.IGNORECASE)
 _DATE_TIME = re.compile(r"20\d\d\D?\d\d\D?\d\d[T_ -].*")
 _NUMBERED = re.compile(r"\d+ +[\d.]+")  # a line with the number of the frame before its time
-_MAX_BYTES = 64_000_000
 
 
-def sidecar_times(video: Path, num_frames: int) -> list[int] | None:
+class _Listed(NamedTuple):
+    """Times as text, the unit that the file names, where it does, and how many columns the table has."""
+
+    unit: str | None
+    texts: list[str]
+    columns: int = 1
+
+
+def sidecar_times(video: Path, root: Path, num_frames: int) -> list[int] | None:
     """Nanoseconds for each of `num_frames` frames, never falling; None where no such file lies beside the video.
 
     Numbers are epoch times in s, ms, us or ns by their digits (10, 13, 16, 19), or of the unit in the name of their
     column (`timestamp_ms`); numbers below 10 digits with a decimal point are seconds. Date-times are UTC without a
-    zone.
+    zone. Without `.timestamps` in its name a file that cannot be read, or a table with other columns and not one row a
+    frame, is taken for something else, with a warning.
 
-    Raises BadInput: `frame-count` (other than `num_frames`, both shown), `bad-times` (naming the line) and
-    `times-go-back`.
+    Raises BadInput: `frame-count` (other than `num_frames`, both shown), `bad-times` (naming the line),
+    `times-go-back`, or as `read_text` for a link out of `root` and for what is no text.
     """
     for suffix in _SUFFIXES:
         path = video.with_name(video.stem + suffix)
-        if path.is_file():
-            unit, texts = _texts(path)
-            if suffix.startswith(".timestamps") or (texts and _time_ns(texts[0], unit) is not None):
-                return _times_ns(path, unit, texts, num_frames)
+        if not path.is_file():
+            continue
+        named = suffix.startswith(".timestamps")
+        try:
+            found = _listed(path, root)
+        except BadInput as bad:
+            if named:
+                raise
+            _LOG.warning("%s: left out", bad)
+            continue
+        if not named and (not found.texts or _time_ns(found.texts[0], found.unit) is None):
             _LOG.info("%s: not a list of times, left out", path)
+        elif not named and found.columns > 2 and len(found.texts) != num_frames:
+            _LOG.warning("%s: %d rows for %d frames: a log, left out", path, len(found.texts), num_frames)
+        else:
+            return _times_ns(path, found, num_frames)
     return None
 
 
-def _times_ns(path: Path, unit: str | None, texts: Sequence[str], num_frames: int) -> list[int]:
+def _times_ns(path: Path, found: _Listed, num_frames: int) -> list[int]:
+    unit, texts, _ = found
     if len(texts) != num_frames:
         raise BadInput("frame-count", f"{path}: {len(texts)} times for {num_frames} frames of the video")
     times: list[int] = []
@@ -77,19 +97,15 @@ def _time_ns(text: str, unit: str | None) -> int | None:
     return None if unit is None else int(number * _UNITS_NS[unit])
 
 
-def _texts(path: Path) -> tuple[str | None, list[str]]:
-    """The unit that the file names, where it does, and its times as text. Raises BadInput for a broken file."""
+def _listed(path: Path, root: Path) -> _Listed:
+    text = read_text(path, root)
     try:
-        size = path.stat().st_size
-        if size > _MAX_BYTES:
-            raise ValueError(f"{size} bytes, at most {_MAX_BYTES} are read")
-        text = path.read_text("utf-8-sig")
-        return _json_texts(json.loads(text)) if path.suffix == ".json" else _row_texts(text)
-    except (OSError, ValueError, RecursionError, csv.Error) as error:
+        return _listed_json(json.loads(text)) if path.suffix == ".json" else _listed_rows(text)
+    except (ValueError, RecursionError, csv.Error) as error:
         raise BadInput("bad-times", f"{path}: {error}") from error
 
 
-def _json_texts(data: Any) -> tuple[str | None, list[str]]:
+def _listed_json(data: Any) -> _Listed:
     """A list of times, or an object with one under a name like `timestamps_ns`."""
     unit = None
     if isinstance(data, dict):
@@ -97,23 +113,23 @@ def _json_texts(data: Any) -> tuple[str | None, list[str]]:
         unit = _unit(names[0]) if names else None
         data = data[names[0]] if names else []
     values = data if isinstance(data, list) else []
-    return unit, [value if isinstance(value, str) else json.dumps(value) for value in values]
+    return _Listed(unit, [value if isinstance(value, str) else json.dumps(value) for value in values])
 
 
-def _row_texts(text: str) -> tuple[str | None, list[str]]:
+def _listed_rows(text: str) -> _Listed:
     """Lines of one time each, or a table whose header names a column of times; without one the last of two."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if not any("," in line or ";" in line for line in lines[:1]):
         header = _COLUMN.fullmatch(lines[0].strip()) if lines else None
         cells = [line.strip() for line in (lines[1:] if header else lines)]
-        return _unit(lines[0]) if header else None, [
-            cell[cell.rindex(" ") + 1 :] if _NUMBERED.fullmatch(cell) else cell for cell in cells
-        ]
+        times = [cell[cell.rindex(" ") + 1 :] if _NUMBERED.fullmatch(cell) else cell for cell in cells]
+        return _Listed(_unit(lines[0]) if header else None, times)
     rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=";" if ";" in lines[0] else ",")]
     column = next((n for n, name in enumerate(rows[0]) if _COLUMN.fullmatch(name)), None)
     if column is None:
-        return None, [row[-1] if len(row) <= 2 else ",".join(row) for row in rows]
-    return _unit(rows[0][column]), [row[column] if column < len(row) else "" for row in rows[1:]]
+        return _Listed(None, [row[-1] if len(row) <= 2 else ",".join(row) for row in rows])
+    times = [row[column] if column < len(row) else "" for row in rows[1:]]
+    return _Listed(_unit(rows[0][column]), times, len(rows[0]))
 
 
 def _unit(name: str) -> str | None:

@@ -24,6 +24,7 @@ import pytest
 import typer
 
 from jobs.cli import app, main
+from miner.embed import DEFAULT_ENCODERS
 from miner.store import Store
 from tests.recordings import write_drives, write_frames
 from tests.tables import contents
@@ -167,6 +168,11 @@ def test_each_step_is_a_verb(miner: Miner, lake: Path, tmp_path: Path, verb: str
     assert contents(tmp_path / "copy") == contents(lake)
 
 
+def test_embed_says_which_encoders_it_took(miner: Miner, lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DEFAULT_ENCODERS, "camera", "hashing")
+    assert miner("embed", lake, "--executor", "local", "--json").document["encoders"] == ["hashing"]
+
+
 def test_vectors_from_a_file(miner: Miner, lake: Path, tmp_path: Path) -> None:
     shutil.copytree(lake, tmp_path / "copy")
     np.save(tmp_path / "v.npy", np.random.default_rng(0).normal(size=(8, 5)))
@@ -184,7 +190,7 @@ def test_ls(miner: Miner, lake: Path) -> None:
     found = miner("ls", lake, "--json").document
     assert (found["scenes"], found["readings"], found["quarantine"]) == (2, 8, {"empty-file": 1})
     text = miner("ls", lake).out
-    assert "2 scenes" in text and "CAM 8" in text and "21 vectors of 7 frames" in text and "empty-file 1" in text
+    assert "2 scenes" in text and "CAM 8" in text and "21 vectors of 7 readings" in text and "empty-file 1" in text
 
 
 def test_show(miner: Miner, lake: Path) -> None:
@@ -212,7 +218,7 @@ def test_search_has_the_shape_of_the_design(miner: Miner, lake: Path) -> None:
     document = done.document
     assert document.keys() == keys and document["encoder"] == "hashing" and document["index_id"]
     hit_keys = {"rank", "score", "clip_id", "scene_id", "sample_data_id", "channel", "timestamp_ns", "start_ns"}
-    hit_keys |= {"end_ns", "uri", "evidence"}
+    hit_keys |= {"end_ns", "uri", "evidence", "why"}
     assert [hit["rank"] for hit in document["hits"]] == [1, 2, 3]
     assert all(hit.keys() == hit_keys for hit in document["hits"])
     assert len({hit["clip_id"] for hit in document["hits"]}) == 3
@@ -226,7 +232,7 @@ def test_ways_to_search(miner: Miner, lake: Path, source: Path, tmp_path: Path) 
     assert best["clip_id"] not in {hit["clip_id"] for hit in like["hits"]}
     where = miner("search", lake, "x", "--where", "scene = 'drive_01'", "--html", tmp_path / "page.html", "--json")
     assert {Path(hit["uri"]).parent.name for hit in where.document["hits"]} == {"drive_01"}
-    assert (tmp_path / "page.html").read_text().count("<figure") == len(where.document["hits"]) == 2
+    assert (tmp_path / "page.html").read_text().count("<img ") == len(where.document["hits"]) == 2
 
 
 # -- dry runs ---------------------------------------------------------------------------------------------------------

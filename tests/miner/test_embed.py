@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import pickle
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from miner.decode.sweep import Sweep
 from miner.embed import EmbedStage, sweep_points, table_of
-from miner.errors import MinerError, UnknownName, UsageError
+from miner.errors import MinerError, NotFound, UnknownName, UsageError
 from miner.executor import LocalExecutor
 from miner.lake import Lake, create
+from miner.plan import make_plan
 from miner.simulation import Spec, record
 from tests.recordings import write_drives
 from tests.tables import contents
@@ -248,7 +251,7 @@ def test_encoders_by_default_are_for_the_sensors_there_are(drives: Path, source:
     assert EmbedStage.of(make_lake(tmp_path / "b", source).store).encoders == ("lite",)
 
 
-def test_a_broken_sweep_is_quarantined_and_a_picture_is_no_sweep(drives: Path, tmp_path: Path) -> None:
+def test_a_broken_sweep_is_quarantined(drives: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(drives, tmp_path / "drives")
     broken, swapped, *_ = sorted(copied.rglob("*.bin"))
     broken.write_bytes(broken.read_bytes()[:-7])
@@ -259,6 +262,76 @@ def test_a_broken_sweep_is_quarantined_and_a_picture_is_no_sweep(drives: Path, t
     details = lake.store.scan("quarantine", ["detail"])["detail"].to_pylist()
     assert {file.name in " ".join(details) for file in (broken, swapped)} == {True}
     assert all(check.ok for check in lake.verify())
+
+
+def test_a_picture_is_no_sweep(lake: Lake) -> None:
+    row = lake.store.scan("sample_data").slice(0, 1)
+    place = row.column_names.index("modality")
+    lake.store.upsert("sample_data", row.set_column(place, "modality", pa.array(["lidar"])))
+    assert lake.embed(["hashing", "descriptor"]).reasons == {"wrong-modality": 1}
+    assert row["uri"][0].as_py() in lake.store.scan("quarantine")["detail"][0].as_py()
+
+
+def test_points_that_do_not_count_are_told(drives: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(drives, tmp_path / "drives")
+    first = sorted(copied.rglob("*.bin"))[0]
+    points = np.fromfile(first, np.float32).reshape(-1, 5)
+    points[3, 0], points[5, 1] = np.nan, 1e6
+    first.write_bytes(points.tobytes())
+    lake = make_lake(tmp_path / "lake", copied)
+    lake.embed(["descriptor"])
+    [asset] = [row for row in lake.store.scan("assets").to_pylist() if row["flags"]]
+    assert (asset["flags"], asset["num_points"]) == (["dropped-points"], len(points) - 2)
+
+
+def test_bad_frames_are_no_business_of_the_lidar(drives: Path, tmp_path: Path) -> None:
+    """Frames in quarantine are neither counted nor forgotten by a run that does not try them again."""
+    copied = shutil.copytree(drives, tmp_path / "drives")
+    for frame in sorted(copied.rglob("*.jpg"))[:6]:
+        frame.write_bytes(b"")
+    lake = make_lake(tmp_path / "lake", copied)
+    assert lake.embed(["hashing"], "whole").quarantined == 6
+    plan = make_plan(lake.store, EmbedStage.of(lake.store, ["descriptor"]))
+    assert (plan.total, plan.pending, plan.quarantined) == (4, 4, 0)
+    report = lake.embed(["descriptor"])
+    assert (report.units, report.done_before, report.written, report.quarantined_before) == (4, 0, 4, 0)
+    sweep = next(iter(by_reading(lake, "embeddings/descriptor")))
+    lake.store.delete("assets", f"sample_data_id = '{sweep}'")
+    lake.executor.retry_quarantined = True
+    assert lake.embed(["descriptor"]).rows == {"assets": 1}
+    assert lake.store.count("quarantine") == 6 and all(check.ok for check in lake.verify())
+    again = lake.embed(["hashing"])
+    assert (again.done_before, again.written, again.quarantined) == (6, 0, 6)
+
+
+def test_a_batch_fits_in_memory(drives: Path) -> None:
+    """An encoder may want hundreds of frames at once; as many of the longest sweeps would be a gigabyte."""
+    stage = EmbedStage(("hashing", "descriptor"), "whole")
+    frames, sweeps = stage.loaded
+    frames.input = replace(frames.input, batch=256)
+    assert stage.batch_size * sweeps.input.size * 16 <= 1 << 28
+    assert EmbedStage(("descriptor",)).batch_size == 32
+    alone = EmbedStage(("hashing",))
+    alone.loaded[0].input = replace(alone.loaded[0].input, batch=256)
+    assert alone.batch_size == 256
+
+
+def test_encoders_of_different_views_are_told_apart(lake: Lake) -> None:
+    lake.embed(["hashing"], "whole")
+    lake.embed(["hashing:32"], "tiles")
+    with pytest.raises(UsageError, match="one of the encoders at a time"):
+        lake.embed(["hashing", "hashing:32"])
+
+
+def test_an_encoder_goes_by_one_name(lake: Lake) -> None:
+    lake.embed(["hashing:64"], "whole")
+    assert lake.store.vector_tables() == ["embeddings/hashing"]
+    assert not lake.embed(["hashing:64", "hashing", "hashing"]).changed
+
+
+def test_a_lake_without_readings_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"no readings(.|\n)*miner ingest"):
+        create(tmp_path / "lake").embed(["hashing"])
 
 
 def test_a_long_sweep_is_thinned_evenly() -> None:

@@ -64,6 +64,23 @@ def test_a_search_sees_what_came_after_the_last(lake: Lake, tmp_path: Path) -> N
     assert len(lake.search("a", k=100, per="frame")) == 8
 
 
+def test_a_table_is_in_memory_once_however_it_is_asked_for(lake: Lake) -> None:
+    lake.cut(1)
+    lake.embed(["hashing"])
+    lake.search("dusk", k=1)
+    lake.search("dusk", k=1, encoder="hashing")
+    lake.rare(1, encoder="hashing")
+    lake.rare(1)
+    assert list(lake._corpora) == ["embeddings/hashing"]
+
+
+def test_a_lake_with_nothing_in_it_says_so(tmp_path: Path) -> None:
+    empty = create(tmp_path / "empty")
+    for ask in (empty.search, lambda text: empty.search(like=text), lambda text: empty.rare()):
+        with pytest.raises(NotFound, match=r"no vectors(.|\n)*miner embed"):
+            ask("a")
+
+
 def test_one_text_or_several(lake: Lake) -> None:
     lake.embed(["hashing"])
     one, same = lake.search("red car", per="frame"), lake.search(["red car"], per="frame")

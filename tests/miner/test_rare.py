@@ -116,6 +116,18 @@ def test_the_odd_scene_comes_first_and_says_why(store: Store) -> None:
     assert first.start_ns <= first.timestamp_ns < first.end_ns and first.region is None
 
 
+def test_clips_of_tiles_alone_count_by_their_tiles(tmp_path: Path) -> None:
+    """As a lake has them that was embedded with views `tiles`; here in all scenes but one."""
+    kept = ROWS["scenes"][0]["scene_id"]
+    vectors = [row for row in ROWS["vectors"] if (row["scene_id"] == kept) == (row["region"] is None)]
+    store = lake_of(tmp_path / "lake", ROWS | {"vectors": vectors})
+    as_whole = [row | {"region": None} for row in vectors]
+    same = lake_of(tmp_path / "same", ROWS | {"vectors": as_whole})
+    told = [{hit.clip_id: hit.score for hit in rare(each, k=100)} for each in (store, same)]
+    assert len(told[0]) == len(ROWS["clips"]) and told[0] == told[1]
+    assert {hit.region is None for hit in rare(store, k=100)} == {True, False}
+
+
 def test_a_filter_limits_what_is_told_not_what_is_compared(store: Store) -> None:
     everything = {hit.clip_id: hit.score for hit in rare(store, k=100)}
     some = rare(store, k=100, where="scene = 'drive 2' or scene = 'drive 3'")

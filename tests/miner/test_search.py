@@ -337,12 +337,32 @@ def test_what_cancels_out_is_refused(store: Store, corpus: Corpus) -> None:
         search(store, Query(texts=("a",), not_texts=("a", "a")), ENCODER, corpus)
 
 
+def test_examples_are_of_one_sensor_that_has_vectors(tmp_path: Path) -> None:
+    readings = {each: dict(ROWS["sample_data"][0], sample_data_id=each, modality=each) for each in ("lidar", "radar")}
+    store = lake_of(tmp_path, ROWS | {"sample_data": [*ROWS["sample_data"], *readings.values()]})
+    camera = ROWS["sample_data"][1]["sample_data_id"]
+    mixed = ({"like": (camera, "lidar")}, {"like": ("lidar",), "texts": ("a",)}, {"like": (camera,), "lidar": ("x",)})
+    for parts in mixed:
+        with pytest.raises(UsageError, match="of camera and lidar readings: their vectors do not compare"):
+            search(store, Query(**parts), ENCODER)
+    with pytest.raises(NotFound, match="no encoder takes radar readings"):
+        search(store, Query(like=("radar",)))
+    with pytest.raises(NotFound, match=r"no vectors of lidar readings yet(.|\n)*miner embed LAKE"):
+        search(store, Query(like=("lidar",)))
+    assert search(store, Query(like=(camera,), k=1), ENCODER).hits
+
+
+def test_a_lake_of_another_sensor_says_so(store: Store) -> None:
+    with pytest.raises(NotFound, match=r"has no lidar readings(.|\n)*miner ls"):
+        search(store, Query(lidar=("sweep.bin",)))
+
+
 def test_says_what_to_run_first(tmp_path: Path) -> None:
     store = Store.create(str(tmp_path / "lake"))
-    with pytest.raises(NotFound, match=r"no vectors yet(.|\n)*miner embed"):
+    with pytest.raises(NotFound, match=r"no vectors of camera readings yet(.|\n)*miner embed"):
         search(store, Query(texts=("a",)))
     store.ensure("embeddings/hashing", embeddings_schema("hashing", "1", DIM))
-    with pytest.raises(NotFound, match=r"empty(.|\n)*miner embed"):
+    with pytest.raises(NotFound, match=r"no vectors(.|\n)*miner embed LAKE --encoder hashing"):
         search(store, Query(texts=("a",)))
     with pytest.raises(NotFound, match=r"no vectors of encoder 'lite'(.|\n)*hashing"):
         search(store, Query(texts=("a",), encoder="lite"))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from kernels.boxes import points_in_box
@@ -18,6 +21,7 @@ from miner.moment import Moment, moment, pose_of
 from miner.show import colour_of, ego_points, figure, figure_png
 from miner.simulation import Spec, record
 from miner.thumbnail import WIDTH_PX, thumbnail
+from tests.pictures import noise, png
 
 SPEC = Spec(scenes=1, seconds=2.0, camera_hz=2.0, lidar_hz=2.0, width=128, height=72, beams=16, azimuths=180, seed=3)
 
@@ -128,6 +132,27 @@ def test_cameras_alone_and_a_sweep_alone(seen: Moment) -> None:
     assert len(figure(replace(seen, cameras=())).axes) == 2
 
 
+def test_names_are_text_and_no_mathematics(seen: Moment) -> None:
+    odd = "CAM_$x^{$_\N{CJK UNIFIED IDEOGRAPH-524D}"
+    readings = seen.readings.set_column(0, "channel", pa.array([odd] * len(seen.readings)))
+    cameras = tuple({**camera, "channel": odd} for camera in seen.cameras)
+    named = replace(seen, cameras=cameras, sweep={**(seen.sweep or {}), "channel": odd}, readings=readings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pixels_of(figure_png(named, odd)).std() > 5
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_moment_without_pictures_is_a_timeline(seen: Moment, count: int) -> None:
+    readings = seen.readings.slice(0, count)
+    bare = replace(seen, cameras=(), sweep=None, boxes=(), marks={}, readings=readings)
+    [timeline] = figure(bare).axes
+    assert len(timeline.get_yticks()) == len(set(readings["channel"].to_pylist()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(pixels_of(figure_png(bare))) < 250
+
+
 def test_a_hit_shows_itself(lake: Lake) -> None:
     hits = lake.search("night", k=1)
     assert pixels_of(hits[0].show()._repr_png_()).std() > 5
@@ -141,6 +166,14 @@ def test_thumbnails(seen: Moment) -> None:
         assert thumbnail(recordings, seen.cameras[0]).shape == (72, 128, 3)
         above = thumbnail(recordings, seen.sweep)
     assert above.shape == (WIDTH_PX, WIDTH_PX, 3) and 0.001 < (above.max(axis=2) > 0).mean() < 0.9
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 4000), (2, 30_000), (1, 1), (500, 2)])
+def test_a_thumbnail_of_an_odd_shape_has_pixels(tmp_path: Path, height: int, width: int) -> None:
+    (tmp_path / "a.png").write_bytes(png(noise(height, width)))
+    reading = {"uri": str(tmp_path / "a.png"), "offset": None, "length": None, "fileformat": "png"}
+    with Recordings() as recordings:
+        assert thumbnail(recordings, reading).size
 
 
 def test_colours_tell_kinds_apart() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from miner.decode.files import _read_remote, read_bytes, shown
+from miner.decode.files import _open_remote, _read, read_bytes, shown
 from miner.errors import BadInput
 
 
@@ -24,10 +24,11 @@ def test_reads_whole_and_part(tmp_path: Path, scheme: str) -> None:
 
 def test_other_filesystems_through_arrow(tmp_path: Path) -> None:
     path = tmp_path / "x.bin"
-    path.write_bytes(bytes(range(100)))
-    assert _read_remote(path.as_uri(), None, None) == bytes(range(100))
-    assert _read_remote(path.as_uri(), 98, 5) == bytes([98, 99])
-    assert _read_remote(path.as_uri(), 500, None) == b""
+    path.write_bytes(bytes(range(100)) * 30_000)
+    for offset, length in ((0, None), (98, 5), (7, 2_500_000), (2_999_990, None), (2_999_990, 20), (9_000_000, None)):
+        with _open_remote(path.as_uri()) as file, path.open("rb") as plain:
+            plain.seek(offset)
+            assert _read(file, offset, length) == plain.read(-1 if length is None else length)
 
 
 @pytest.mark.parametrize(("offset", "length"), [(0, 101), (99, 2), (500, 1)])
@@ -57,9 +58,20 @@ def test_no_permission(tmp_path: Path) -> None:
         read_bytes(str(path))
 
 
-def test_unknown_scheme_and_no_secrets_in_messages() -> None:
+@pytest.mark.timeout(10)
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(BadInput, match="unreadable"):
+        read_bytes(str(tmp_path / "pipe.jpg"))
+
+
+@pytest.mark.parametrize("uri", ["nosuch://key:canary@bucket/a.jpg?token=canary", "s3://key:canary@bucket/a b?canary"])
+def test_no_secrets_in_messages(uri: str) -> None:
     with pytest.raises(BadInput, match="unreadable") as caught:
-        read_bytes("nosuch://key:canary@bucket/a.jpg?token=canary")
-    assert "nosuch://bucket/a.jpg" in caught.value.detail
+        read_bytes(uri)
+    assert "//bucket/a" in caught.value.detail and "canary" not in caught.value.detail
+
+
+def test_what_is_shown_of_a_uri() -> None:
     assert shown("s3://bucket/a.jpg?X-Amz-Signature=canary") == "s3://bucket/a.jpg"
     assert shown("/data/what?/a@b.jpg") == "/data/what?/a@b.jpg"

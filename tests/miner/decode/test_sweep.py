@@ -216,6 +216,7 @@ def test_a_header_that_lies_costs_no_memory() -> None:
         ("npy", header.replace(b"(0, 4)", b"(19999999, 9)")),
         ("npz", zipped(header.replace(b"(0, 4)", b"(9999999999, 4)"))),
         ("npz", zipped(header.replace(b"(0, 4)", b"(19999999, 4)"))),
+        ("npz", zipped(b"\x93NUMPY\x02\x00" + struct.pack("<I", 1 << 24) + bytes(1 << 24))),
         ("pcd", pcd(sweep(), POINTS=MAX_POINTS, WIDTH=MAX_POINTS)),
         ("pcd", pcd(sweep(), "ascii", POINTS=MAX_POINTS, WIDTH=MAX_POINTS)),
         ("pcd", pcd(sweep(), "binary_compressed", POINTS=MAX_POINTS, WIDTH=MAX_POINTS)),

@@ -342,6 +342,19 @@ def test_tables_that_promise_too_much(clip: Path, tmp_path: Path) -> None:
         VideoFile(str(tmp_path / "lies.mp4"))
 
 
+@pytest.mark.parametrize(("box", "at", "flags"), [("stsz", 8, b""), ("trun", 4, b"\0\0\0\1")])
+def test_millions_of_frames_are_not_believed(tmp_path: Path, box: str, at: int, flags: bytes) -> None:
+    """Each would cost FFmpeg 70 bytes: of a table with one size for all, and of a fragment without sizes."""
+    path = write_video(tmp_path / "lies.mp4", 30, movflags="frag_keyframe+empty_moov" if box == "trun" else "")
+    data = bytearray(path.read_bytes())
+    start = data.index(box.encode()) + 4
+    data[start : start + len(flags)] = flags
+    data[start + at : start + at + 4] = (50_000_000).to_bytes(4)
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=rf"truncated-video.* {len(data)} bytes, 5000\d+ frames promised"):
+        frame_index(str(path))
+
+
 def test_a_damaged_packet_spoils_the_rest_of_its_group_and_nothing_else(clip: Path, tmp_path: Path) -> None:
     frames, expected = _frames(clip), plain_decode(clip)
     keys = [n for n, frame in enumerate(frames) if frame.is_key]

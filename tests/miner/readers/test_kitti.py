@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kernels.se3 import SE3
 from miner.errors import BadInput
-from miner.readers.kitti import Calibration, CalibrationFile, frame_files, label_rows, read_labels, read_text, turn
+from miner.readers.kitti import Calibration, frame_files, label_rows, read_labels, turn
 from miner.readers.kitti_object import read_calibration
 from tests.kitti import LABELS, OBJECT_CALIB, write
 from tests.kitti_oracle import corners_rect0, our_corners
@@ -163,23 +163,3 @@ def test_files_by_frame(tmp_path: Path) -> None:
     assert {frame: path.name for frame, path in found.items()} == {2: "2.PNG", 3: "3.jpeg", 10: "0010.png"}
     assert list(found) == [2, 3, 10]
     assert frame_files(tmp_path / "none", ("png",)) == frame_files(tmp_path / "data" / "4.txt", ("png",)) == {}
-
-
-def test_text_that_cannot_be_read(tmp_path: Path) -> None:
-    root, secret = tmp_path / "root", write(tmp_path / "secret.txt", "R: 1")
-    root.mkdir()
-    (root / "link.txt").symlink_to(secret)
-    for path, reason in (
-        (root / "link.txt", "outside-source"),
-        (root / ".." / "secret.txt", "outside-source"),
-        (root / "none.txt", "unreadable"),
-        (write(root / "latin.txt", b"R: \xff"), "unreadable"),
-    ):
-        with pytest.raises(BadInput, match=reason) as caught:
-            read_text(path, root)
-        assert str(path) in caught.value.detail
-    huge = root / "huge.txt"
-    with huge.open("wb") as file:
-        file.truncate(10**12)  # sparse: takes no space
-    with pytest.raises(BadInput, match="too-large"):
-        CalibrationFile(huge, root)

@@ -492,3 +492,12 @@ def test_real_frames_without_calibration_and_with_damage(test_data: Path, tmp_pa
     lidar = by_channel(readings, "velodyne_points")[0]
     with pytest.raises(BadInput, match="bad-size"):
         decode_sweep(Path(lidar["uri"]).read_bytes(), lidar["fileformat"], lidar["uri"])
+
+
+@pytest.mark.parametrize("above", ["raw", "kitti/raw"])
+def test_a_root_further_up_is_a_root_too(tmp_path: Path, above: str) -> None:
+    write_raw(tmp_path / above)
+    [near], [far] = KittiRawReader(str(tmp_path / above)).scenes(), KittiRawReader(str(tmp_path)).scenes()
+    assert near == far and find_reader(str(tmp_path)) is KittiRawReader
+    readings = KittiRawReader(str(tmp_path)).read(far.name).sample_data
+    assert {"camera", "lidar"} == set(readings["modality"].to_pylist())

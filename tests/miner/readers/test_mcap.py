@@ -30,6 +30,7 @@ from miner.readers.ros import CameraInfo, TransformTree, calibration_of, clock_o
 from miner.readers.synthetic import SyntheticReader
 from miner.simulation.recording import record
 from miner.simulation.spec import Spec
+from tests.kitti import write
 from tests.mcaps import (
     LAYOUTS,
     Sent,
@@ -47,6 +48,7 @@ from tests.mcaps import (
     write_mcap,
 )
 from tests.pictures import jpg, picture
+from tests.sweeps import nuscenes_sweep
 
 _S = 10**9
 _T0 = 1_600_000_000 * _S
@@ -73,11 +75,18 @@ def _description(tables: SceneTables) -> str:
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory: pytest.TempPathFactory) -> SceneTables:
-    """A simulated drive with pictures and sweeps on disk."""
+    """The tables of a simulated drive, with any pictures and sweeps on disk."""
     folder = tmp_path_factory.mktemp("drive")
-    record(Spec(scenes=1, seconds=0.6, camera_hz=5.0, lidar_hz=5.0, width=64, height=36), folder)
+    record(Spec(scenes=1, seconds=0.6, camera_hz=5.0, lidar_hz=5.0, pixels=False), folder)
     reader = SyntheticReader(str(folder))
-    return reader.read(next(iter(reader.scenes())).name)
+    tables = reader.read(next(iter(reader.scenes())).name)
+    for number, row in enumerate(tables.sample_data.to_pylist()):
+        camera = row["modality"] == "camera"
+        write(
+            Path(row["uri"]),
+            jpg(np.roll(picture(), 3 * number, axis=1)) if camera else nuscenes_sweep(seed=number).tobytes(),
+        )
+    return tables
 
 
 def _same_as_source(path: Path, source: SceneTables, layout: str) -> None:
@@ -197,7 +206,26 @@ def test_a_recording_has_the_same_ids_alone_and_in_its_folder(tmp_path: Path) ->
         McapReader(str(tmp_path / "none"))
 
 
-@pytest.mark.parametrize("metadata", ["", "  relative_file_paths:\n    - bag_2.mcap\n    - 'bag_10.mcap'\n"])
+# As rosbag2 writes it since ROS 2 Humble: the files twice.
+_METADATA = """rosbag2_bagfile_information:
+  version: 8
+  storage_identifier: mcap
+  topics_with_message_count:
+    - topic_metadata:
+        name: /front/image_raw
+  relative_file_paths:
+    - bag_2.mcap
+    - 'bag_10.mcap'
+  files:
+    - path: bag_2.mcap
+      message_count: 2
+    - path: 'bag_10.mcap'
+      message_count: 2
+  ros_distro: jazzy
+"""
+
+
+@pytest.mark.parametrize("metadata", ["", _METADATA, "  relative_file_paths:\n  - before_it_was_renamed_0.mcap\n"])
 def test_splits_are_read_in_order(tmp_path: Path, metadata: str) -> None:
     for split, frame in (("bag_2", 0), ("bag_10", 1)):
         write_mcap(tmp_path / "bag" / f"{split}.mcap", [_camera(stamp_ns=_T0 + frame)] * 2)
@@ -212,6 +240,31 @@ def test_a_missing_split_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="missing-file") as caught:
         McapReader(str(tmp_path)).read("bag")
     assert str(tmp_path / "bag" / "bag_1.mcap") in caught.value.detail
+
+
+def test_files_that_the_metadata_does_not_name_are_scenes_of_their_own(tmp_path: Path) -> None:
+    for name in ("bag_0", "bag_1", "other"):
+        write_mcap(tmp_path / "bag" / f"{name}.mcap", [_camera()])
+    (tmp_path / "bag" / "metadata.yaml").write_text("paths:\n- bag_1.mcap\n- bag_0.mcap\n")
+    for source in (tmp_path, tmp_path / "bag"):
+        reader = McapReader(str(source))
+        assert {ref.name: len(reader.read(ref.name).sample_data) for ref in reader.scenes()} == {
+            "bag": 2,
+            "bag/other.mcap": 1,
+        }
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(("place", "reason"), [("link", "outside-source"), ("pipe", "unreadable")])
+def test_splits_that_are_no_files_of_the_folder(tmp_path: Path, place: str, reason: str) -> None:
+    write_mcap(tmp_path / "in" / "bag_0.mcap", [_camera()])
+    (tmp_path / "in" / "metadata.yaml").write_text("paths:\n- bag_0.mcap\n- bag_1.mcap\n")
+    if place == "link":
+        (tmp_path / "in" / "bag_1.mcap").symlink_to(write_mcap(tmp_path / "outside.mcap", [_camera()]))
+    else:
+        os.mkfifo(tmp_path / "in" / "bag_1.mcap")
+    with pytest.raises(BadInput, match=rf"{reason}.*bag_1\.mcap"):
+        McapReader(str(tmp_path / "in")).read("in")
 
 
 def test_links_out_of_the_source_are_not_followed(tmp_path: Path) -> None:
@@ -289,6 +342,14 @@ def test_a_message_that_is_no_cdr_of_its_type(tmp_path: Path) -> None:
 
 
 # ---- damage ----
+
+
+@pytest.mark.parametrize("log_ns", [2**62, 2**63 - 1, 2**64 - 1])
+def test_a_log_time_that_no_clock_shows(tmp_path: Path, log_ns: int) -> None:
+    with pytest.raises(BadInput, match=rf"bad-record.*{log_ns}"):
+        _read(tmp_path, [_camera(), _camera(stamp_ns=0, log_ns=log_ns)])
+    sent = [_camera(stamp_ns=stamp, log_ns=log) for stamp, log in ((2**60, 5), (2**60, 6), (_T0, 2**62 - 1))]
+    assert min(_read(tmp_path, sent).sample_data["timestamp_ns"].to_pylist()) == 2**60
 
 
 def test_a_truncated_file_is_flagged_partial(tmp_path: Path) -> None:
