@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 
 from miner.decode import Recordings
 from miner.decode.image import Picture, encode_jpeg
-from miner.decode.sweep import Sweep
 from miner.errors import BadInput
-from miner.hits import Hit, Hits, shown_time
+from miner.hits import Hit, Hits
 from miner.lake import Lake
 from miner.moment import Box, Moment, moment
-from miner.show import colour_of, ego_points
-from miner.thumbnail import BIRDS_EYE_M, from_above
+from miner.show import colour_of
+from miner.shown import shown_time
+from miner.thumbnail import BIRDS_EYE_M, ego_points, from_above
 
 Card = dict[str, Any]
 Row = Mapping[str, Any]
 
 _WIDTH_PX = 640
-_FILE = ("uri", "offset", "length", "fileformat")
+_FILE = ("uri", "offset", "length", "fileformat", "ego_SE3_sensor")
 _EMPTY: Card = {"scored": "", "number": "", "text": "", "why": "", "alt": "", "small": None}
 
 
@@ -98,8 +98,7 @@ class Cards:
         except BadInput as bad:
             return {"problem": str(bad)}
         near = [box for box in seen.boxes if np.abs(box.corners_m[:, :2]).min() < BIRDS_EYE_M]
-        pixels = from_above(Sweep(b"", points, ("x", "y", "z")))
-        return _embedded(pixels, 60) | {"span": BIRDS_EYE_M, "boxes": [_outline(box) for box in near]}
+        return _embedded(from_above(points), 60) | {"span": BIRDS_EYE_M, "boxes": [_outline(box) for box in near]}
 
 
 def _front(seen: Moment) -> Row | None:

@@ -30,7 +30,7 @@ _THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPEN
 
 
 class _RayWorker:
-    """A `BlockWorker` behind Ray Data: a block in, its pickled receipt out. Made once per actor."""
+    """A `BlockWorker` behind Ray Data: a row with a block in, its pickled receipt out. Made once per actor."""
 
     def __init__(self, stage: Stage, store: Store) -> None:
         # An exception here would make Ray start the actor again and again: it becomes the receipt of the first block.
@@ -40,7 +40,8 @@ class _RayWorker:
         except Exception as error:
             self._broken = error
 
-    def __call__(self, block: pa.Table) -> pa.Table:
+    def __call__(self, row: pa.Table) -> pa.Table:
+        block = pa.Table.from_struct_array(row["block"].combine_chunks().flatten())
         if self._broken is not None:
             fatal = self._broken if isinstance(self._broken, MinerError) else MinerError(repr(self._broken))
             receipt = Receipt(tuple(block["key"].to_pylist()), fatal=fatal)
@@ -49,17 +50,27 @@ class _RayWorker:
         return pa.table({"receipt": pa.array([pickle.dumps(receipt)], pa.large_binary())})
 
 
-def _work(block: pa.Table, stage: Stage, store: Store) -> pa.Table:
+def _work(row: pa.Table, stage: Stage, store: Store) -> pa.Table:
     """The same for stages that are cheap to make: in a task, whose process Ray reuses for the next stage."""
-    return _RayWorker(stage, store)(block)
+    return _RayWorker(stage, store)(row)
+
+
+def _packed(block: pa.Table) -> pa.Table:
+    """A block as one row: with GPUs Ray Data wants a number of rows per call, and two blocks must never share one."""
+    units = block.to_struct_array().combine_chunks()
+    return pa.table({"block": pa.ListArray.from_arrays(pa.array([0, len(units)], pa.int32()), units)})
 
 
 @dataclass
 class RayExecutor(Executor):
-    """Ray Data over a cluster of its own on this machine (`address="local"`), or over the one at `address`."""
+    """Ray Data over a cluster of its own on this machine (`address="local"`), or over the one at `address`.
+
+    `num_cpus` and `num_gpus` are those of its own cluster; Ray looks for itself where they are None.
+    """
 
     address: str = "local"
     num_cpus: int | None = None
+    num_gpus: int | None = None
 
     @property
     def workers(self) -> int:
@@ -72,13 +83,13 @@ class RayExecutor(Executor):
         from ray.util.annotations import RayDeprecationWarning
 
         _check_resources(stage, ray.cluster_resources())
-        source = ray.data.from_arrow_refs([ray.put(block) for block in blocks])
+        source = ray.data.from_arrow_refs([ray.put(_packed(block)) for block in blocks])
         with warnings.catch_warnings():
             # Without a limit on retries a unit that kills its worker hangs Ray Data; 2.60 has no other way to give it.
             warnings.simplefilter("ignore", RayDeprecationWarning)
             receipts = source.map_batches(
                 **self._placement(stage, store, len(blocks)),
-                batch_size=None,
+                batch_size=1,
                 batch_format="pyarrow",
                 zero_copy_batch=True,
                 num_gpus=stage.num_gpus,
@@ -118,7 +129,9 @@ class RayExecutor(Executor):
 
         if not ray.is_initialized():
             started = time.perf_counter()
-            own = {"num_cpus": self.num_cpus, "include_dashboard": False} if self.address == "local" else {}
+            own: dict[str, Any] = {}
+            if self.address == "local":
+                own = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "include_dashboard": False}
             environment = {"env_vars": _THREADS}
             quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own advice, for Ray's developers

@@ -9,6 +9,7 @@ from pydantic import Field
 from jobs.cut import CutConfig
 from jobs.embed import EmbedConfig
 from jobs.run import Listener, Result, open_lake, plan_document
+from miner.embed import default_encoders
 from miner.ingest import IngestStage
 from miner.lake import open_source
 from miner.stage import Stage
@@ -35,7 +36,8 @@ def run(config: IngestConfig, listener: Listener) -> Result:
         lake.embed(config.encoder, config.views, config.num_gpus),
         *lake.index(),
     ]
-    facts = {"source": config.source, "reader": reader.name, "encoders": list(config.encoder)}
+    encoders = list(config.encoder or default_encoders(lake.store))
+    facts = {"source": config.source, "reader": reader.name, "encoders": encoders}
     return Result("ingest", lake.uri, reports, facts, config.max_bad)
 
 

@@ -59,7 +59,7 @@ def lake_text(document: Document) -> str:
 
 def item_text(document: Document) -> str:
     """One scene, clip or reading."""
-    from miner.hits import shown_time
+    from miner.shown import shown_time
 
     lines = [document["kind"]]
     for key, value in document.items():

@@ -184,7 +184,7 @@ class EmbedStage(Stage):
         failures: list[BadInput | None] = [None] * len(rows)
         with Recordings() as recordings:
             # Neighbours in a container cost one opening, and a video decodes forwards.
-            for place in sorted(range(len(rows)), key=lambda i: (rows[i]["uri"], rows[i]["offset"] or 0)):
+            for place in sorted(range(len(rows)), key=lambda i: _place(rows[i])):
                 try:
                     cells[place] = self._read(recordings, rows[place])
                 except BadInput as bad:
@@ -259,6 +259,11 @@ def sweep_points(sweep: Sweep, size: int) -> NDArray[np.float32]:
     if "intensity" in sweep.fields:
         seen[:, 3] = points[:, sweep.fields.index("intensity")]
     return seen
+
+
+def _place(reading: dict[str, Any]) -> tuple[str, int]:
+    """The file of a reading and where in it: what follows # names a message within a range."""
+    return reading["uri"].rpartition("#")[0] or reading["uri"], reading["offset"] or 0
 
 
 def _readings(store: Store, units: pa.Table) -> pa.Table:

@@ -6,7 +6,6 @@ import base64
 import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, overload
 
@@ -18,6 +17,7 @@ from miner.decode import Recordings
 from miner.decode.image import encode_jpeg
 from miner.decode.views import Region
 from miner.errors import BadInput, UsageError
+from miner.shown import shown_time
 from miner.thumbnail import thumbnail
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ SCHEMA = pa.schema(
         ("why", pa.string()),
     ]
 )
+_FILE = ("uri", "offset", "length", "fileformat", "ego_SE3_sensor")
 _IN_NOTEBOOK = 24
-_YEAR_2000_NS = 946_684_800 * 10**9
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Hit:
     fileformat: str = ""
     offset: int | None = None
     length: int | None = None
+    ego_SE3_sensor: Mapping[str, Any] | None = None
     why: str = ""
     store: Store | None = field(default=None, repr=False, compare=False)
 
@@ -188,15 +189,6 @@ def _text_table(hits: Sequence[Hit]) -> str:
     return "\n".join(lines)
 
 
-def shown_time(time_ns: int) -> str:
-    """UTC for an absolute time, else seconds since the recording's own zero."""
-    if time_ns < _YEAR_2000_NS:
-        return f"{time_ns / 1e9:.3f} s"
-    return (
-        datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S") + f".{time_ns // 10**6 % 1000:03d}"
-    )
-
-
 def _shortened(text: str, width: int = 40) -> str:
     plain = _plain(text)
     return plain if len(plain) <= width else plain[: width - 1] + "…"
@@ -299,4 +291,4 @@ def _frame(recordings: Recordings, hit: Hit) -> NDArray[np.uint8]:
     """The hit's frame or sweep as small uint8 RGB. Raises BadInput where there is none."""
     if hit.uri is None:
         raise BadInput("no-file", f"reading {hit.sample_data_id} has no file")
-    return thumbnail(recordings, {name: getattr(hit, name) for name in ("uri", "offset", "length", "fileformat")})
+    return thumbnail(recordings, {name: getattr(hit, name) for name in _FILE})

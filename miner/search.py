@@ -36,7 +36,7 @@ MAX_TEXT = 1_000
 MAX_PARTS = 100
 NOT_WEIGHT = 0.5  # what is to be avoided counts less than what is sought, as in Rocchio (1971)
 
-_FILE = ["sample_data_id", "uri", "offset", "length", "fileformat"]
+_FILE = ["sample_data_id", "uri", "offset", "length", "fileformat", "ego_SE3_sensor"]
 
 
 @dataclass(frozen=True)
@@ -270,6 +270,7 @@ def described(store: Store, corpus: Corpus, found: Ranked) -> tuple[Hit, ...]:
             fileformat=file.get("fileformat", ""),
             offset=file.get("offset"),
             length=file.get("length"),
+            ego_SE3_sensor=file.get("ego_SE3_sensor"),
             store=store,
         )
         hits.append(hit)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from kernels.project import project_points
 from miner.decode import Recordings
 from miner.decode.image import Picture
-from miner.decode.sweep import Sweep
 from miner.errors import BadInput, UsageError
-from miner.hits import shown_time
-from miner.moment import Moment, Row, pose_of
+from miner.moment import Moment, Row
+from miner.shown import shown_time
+from miner.thumbnail import ego_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -176,19 +176,6 @@ def _draw_birds_eye(axes: Axes, recordings: Recordings, seen: Moment) -> None:
     axes.set_xlim(-BIRDS_EYE_M, BIRDS_EYE_M)
     axes.set_ylim(-BIRDS_EYE_M, BIRDS_EYE_M)
     axes.set_aspect("equal")
-
-
-def ego_points(recordings: Recordings, sweep: Row) -> NDArray[np.float32]:
-    """The points (n, >= 3) of a sweep in its ego frame, or the sensor's if it is not calibrated. Raises BadInput."""
-    read = recordings.read(sweep)
-    if not isinstance(read, Sweep):
-        raise BadInput("wrong-modality", f"{sweep['uri']}: not a LiDAR sweep")
-    mount = pose_of(sweep["ego_SE3_sensor"])
-    if mount is None:
-        return read.points
-    placed = read.points.copy()
-    placed[:, :3] = mount.transform(read.points[:, :3])
-    return placed
 
 
 def _draw_timeline(axes: Axes, seen: Moment) -> None:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from kernels.birdseye import DENSITY, HEIGHT, birds_eye_view
 from miner.decode import Recordings
 from miner.decode.sweep import Sweep
+from miner.errors import BadInput
+from miner.moment import pose_of
 
 Pixels = NDArray[np.uint8]
 
@@ -26,13 +28,30 @@ _COLOURS = np.array([[72, 40, 120], [49, 104, 142], [31, 158, 137], [109, 205, 8
 def thumbnail(recordings: Recordings, reading: Mapping[str, Any]) -> Pixels:
     """A reading (a row of `sample_data`) as uint8 RGB, about WIDTH_PX wide. Raises BadInput."""
     read = recordings.read(reading)
-    return from_above(read) if isinstance(read, Sweep) else _shrunk(read.decode(WIDTH_PX))
+    return from_above(_placed(read, reading)) if isinstance(read, Sweep) else _shrunk(read.decode(WIDTH_PX))
 
 
-def from_above(sweep: Sweep) -> Pixels:
-    """A sweep within BIRDS_EYE_M of the sensor, x up and y to the left, coloured by height: (WIDTH_PX, WIDTH_PX, 3)."""
+def ego_points(recordings: Recordings, reading: Mapping[str, Any]) -> NDArray[np.float32]:
+    """The points (n, >= 3) of a sweep in its ego frame, or the sensor's if it is not calibrated. Raises BadInput."""
+    read = recordings.read(reading)
+    if not isinstance(read, Sweep):
+        raise BadInput("wrong-modality", f"{reading['uri']}: not a LiDAR sweep")
+    return _placed(read, reading)
+
+
+def _placed(sweep: Sweep, reading: Mapping[str, Any]) -> NDArray[np.float32]:
+    mount = pose_of(reading["ego_SE3_sensor"])
+    if mount is None:
+        return sweep.points
+    placed = sweep.points.copy()
+    placed[:, :3] = mount.transform(sweep.points[:, :3])
+    return placed
+
+
+def from_above(points: NDArray[np.float32]) -> Pixels:
+    """Points (n, >= 3) within BIRDS_EYE_M, x up and y to the left, coloured by height: (WIDTH_PX, WIDTH_PX, 3)."""
     span = (-BIRDS_EYE_M, BIRDS_EYE_M)
-    xyz = np.ascontiguousarray(sweep.points[:, :3])
+    xyz = np.ascontiguousarray(points[:, :3])
     raster = birds_eye_view(xyz, span, span, _CELL_M, (_LOWEST_M, _LOWEST_M + 40.0))
     seen = raster[DENSITY] > 0
     ground = np.percentile(raster[HEIGHT][seen], 10) if seen.any() else 0.0

@@ -14,12 +14,15 @@ from miner.executor import Executor, LocalExecutor
 
 @pytest.fixture(scope="session")
 def ray_executor() -> Iterator[RayExecutor]:
-    """An executor over a cluster of its own with two CPUs; workers can import the tests' stages."""
+    """An executor over a cluster of its own with two CPUs and a GPU, if only in Ray's books.
+
+    Workers can import the tests' stages.
+    """
     import ray
 
     root = str(Path(__file__).resolve().parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    executor = RayExecutor(num_cpus=2)
+    executor = RayExecutor(num_cpus=2, num_gpus=1)
     yield executor
     ray.shutdown()
 

@@ -160,5 +160,17 @@ def test_an_error_of_the_store_stops_the_workers(store: Store, monkeypatch: pyte
 
 def test_a_gpu_nobody_has_is_told_at_once(ray_executor: RayExecutor, store: Store) -> None:
     write_scenes(store, 2)
-    with pytest.raises(MinerError, match="asks for 1 GPU"):
-        ray_executor.map(OneClipStage(num_gpus=1.0), store, Run("test"))
+    with pytest.raises(MinerError, match="asks for 2 GPU"):
+        ray_executor.map(OneClipStage(num_gpus=2.0), store, Run("test"))
+
+
+@pytest.mark.parametrize("num_gpus", [1.0, 0.5])
+def test_a_stage_with_gpus_leaves_what_one_without_leaves(
+    ray_executor: RayExecutor, store: Store, tmp_path: Path, num_gpus: float
+) -> None:
+    write_scenes(store, 40)
+    other = Store.create(str(tmp_path / "other"))
+    write_scenes(other, 40)
+    report = ray_executor.map(OneClipStage(num_gpus=num_gpus, loads=True), store, Run("test"))
+    LocalExecutor(threads=1).map(OneClipStage(), other, Run("test"))
+    assert report.written == 40 and contents(store.uri) == contents(other.uri)

@@ -18,9 +18,9 @@ from miner.errors import NotFound, UsageError
 from miner.executor import LocalExecutor
 from miner.lake import Lake, create
 from miner.moment import Moment, moment, pose_of
-from miner.show import colour_of, ego_points, figure, figure_png
+from miner.show import colour_of, figure, figure_png
 from miner.simulation import Spec, record
-from miner.thumbnail import WIDTH_PX, thumbnail
+from miner.thumbnail import WIDTH_PX, ego_points, thumbnail
 from tests.pictures import noise, png
 
 SPEC = Spec(scenes=1, seconds=2.0, camera_hz=2.0, lidar_hz=2.0, width=128, height=72, beams=16, azimuths=180, seed=3)
