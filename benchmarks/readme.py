@@ -25,9 +25,9 @@ def filled(readme: str) -> str:
 
 
 def claims_table(document: dict[str, Any]) -> list[str]:
-    """One line a row: ours, the rival's, the target and whether it holds."""
+    """One line a row that has a target: ours, the rival's, the target and whether it holds."""
     head = "| case | what | ours | rival | ratio | target | holds |"
-    return [head, "|---|---|---|---|---|---|---|", *(_claim(row) for row in document["rows"])]
+    return [head, "|---|---|---|---|---|---|---|", *(_claim(row) for row in document["rows"] if row["target"])]
 
 
 def quality_table(document: dict[str, Any]) -> list[str]:
