@@ -61,6 +61,7 @@ def build(uri: str, readings: int) -> None:
         embedded = done.append_column("embedding_id", done["sample_data_id"]).append_column("vector", unit)
         store.append(vectors, embedded.append_column("part", pa.array(np.zeros(len(done), np.int16))))
         facts = done.select(["sample_data_id", "scene_id"]).append_column("sha256", done["sample_data_id"])
+        facts = facts.append_column("modality", _same("camera", len(done)))
         flags = pa.array([[]], pa.list_(pa.string())).take(pa.array(np.zeros(len(done), np.int64)))
         store.append(assets, facts.append_column("num_bytes", zeros[: len(done)]).append_column("flags", flags))
     for table in ("sample_data", assets):
