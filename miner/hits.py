@@ -152,7 +152,8 @@ class Hits(Sequence[Hit]):
 
     def to_html(self, path: str | Path | None = None, title: str = "scene-miner") -> str:
         """One self-contained page with a picture per hit; also written to `path`, if given."""
-        text = page([self], title)
+        body = _grid(self.hits, self.headline)
+        text = _PAGE.format(title=html.escape(_plain(title)), style=_STYLE, body=body)
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text
@@ -230,12 +231,6 @@ _PAGE = """<!doctype html>
 @media(prefers-color-scheme:dark){{body{{background:#0d1117;color:#e6edf3}}}}{style}</style></head>
 <body>{body}</body></html>
 """
-
-
-def page(answers: Sequence[Hits], title: str = "scene-miner") -> str:
-    """One self-contained HTML page with a grid of pictures per answer."""
-    body = "".join(_grid(answer.hits, answer.headline) for answer in answers)
-    return _PAGE.format(title=html.escape(_plain(title)), style=_STYLE, body=body)
 
 
 def _grid(hits: Sequence[Hit], headline: str) -> str:

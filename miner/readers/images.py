@@ -13,14 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pyarrow as pa
-
 from miner.errors import BadInput, NotFound
 from miner.ids import make_id
 from miner.readers import SceneRef, SceneTables
 from miner.readers.frame_times import frame_times, natural
 from miner.readers.labels import LabelFiles, Picture
-from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES, check
+from miner.readers.sources import is_text, table
+from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES
 
 _LOG = logging.getLogger(__name__)
 
@@ -82,9 +81,9 @@ class ImagesReader:
         readings = self._readings(scene, files)
         annotations, description = self._label_files.read(scene, [_picture(reading) for reading in readings])
         return SceneTables(
-            _table([self._scene(scene, readings, description)], SCENES),
-            _table(readings, SAMPLE_DATA),
-            _table(annotations, ANNOTATIONS),
+            table([self._scene(scene, readings, description)], SCENES),
+            table(readings, SAMPLE_DATA),
+            table(annotations, ANNOTATIONS),
         )
 
     def _scene(self, scene: str, readings: list[dict[str, Any]], description: str | None) -> dict[str, Any]:
@@ -137,7 +136,7 @@ class ImagesReader:
 def _picture_folders(root: Path) -> Iterator[Path]:
     """The folders at and below `root` that hold pictures, label maps and hidden folders left out."""
     for folder, subfolders, _ in os.walk(root, onerror=_warn):
-        subfolders[:] = [name for name in sorted(subfolders) if not _NO_FRAMES.fullmatch(name) and _is_text(name)]
+        subfolders[:] = [name for name in sorted(subfolders) if not _NO_FRAMES.fullmatch(name) and is_text(name)]
         if next(_pictures(Path(folder), root), None) is not None:
             yield Path(folder)
 
@@ -159,20 +158,10 @@ def _is_frame(entry: os.DirEntry[str], root: Path) -> bool:
         not _PICTURE.fullmatch(entry.name)
         or _NO_FRAME.fullmatch(stem)
         or not entry.is_file()
-        or not _is_text(entry.path)
+        or not is_text(entry.path)
     ):
         return False
     return not entry.is_symlink() or Path(entry.path).resolve().is_relative_to(root.resolve())
-
-
-def _is_text(name: str) -> bool:
-    """False, with a warning, for a name that is not UTF-8: no table can hold it."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        _LOG.warning("%r: left out: the name is not UTF-8", name)
-        return False
-    return True
 
 
 def _place(folder: Path, root: Path) -> tuple[Path, str]:
@@ -190,7 +179,3 @@ def _fileformat(path: Path) -> str:
 
 def _picture(reading: dict[str, Any]) -> Picture:
     return Picture(reading["sample_data_id"], reading["scene_id"], reading["timestamp_ns"], Path(reading["uri"]))
-
-
-def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    return check(pa.Table.from_pylist(rows, schema=schema), schema)

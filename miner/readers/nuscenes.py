@@ -21,7 +21,8 @@ from miner.errors import BadInput, NotFound, UsageError
 from miner.ids import is_token, make_id
 from miner.readers import SceneRef, SceneTables
 from miner.readers.json_rows import Row, RowIndex, iter_rows
-from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES, check
+from miner.readers.sources import table
+from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES
 
 T = TypeVar("T")
 
@@ -348,7 +349,4 @@ def _table(rows: list[Row], schema: pa.Schema) -> pa.Table:
     twice = [value for value, count in Counter(row[key] for row in rows).items() if count > 1]
     if twice:
         raise BadInput("duplicate-id", f"{key} {twice[0]} is in more than one row")
-    try:
-        return check(pa.Table.from_pylist(rows, schema=schema), schema)
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise BadInput("bad-row", f"{key} table: {error}") from error
+    return table(rows, schema)

@@ -35,7 +35,7 @@ def files_by_folder(source: Path, names: re.Pattern[str]) -> Iterator[list[Path]
     for folder, subfolders, found in os.walk(source, onerror=_warn):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         paths = [Path(folder, name) for name in sorted(found) if names.fullmatch(name) and not name.startswith(".")]
-        if files := [path for path in paths if _is_own(path, source) and _is_text(str(path))]:
+        if files := [path for path in paths if _is_own(path, source) and is_text(str(path))]:
             yield files
 
 
@@ -59,7 +59,7 @@ def table(rows: list[Row], schema: pa.Schema) -> pa.Table:
     """Rows as a checked table. Raises BadInput for a value that its column cannot hold."""
     try:
         return check(pa.Table.from_pylist(rows, schema=schema), schema)
-    except (pa.ArrowException, SchemaError, UnicodeEncodeError, OverflowError) as error:
+    except (pa.ArrowException, SchemaError, TypeError, ValueError, OverflowError) as error:
         raise BadInput("bad-row", f"{schema.names[0]} table: {error}") from error
 
 
@@ -72,7 +72,8 @@ def _is_own(path: Path, root: Path) -> bool:
         return False
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """False, with a warning, for a name that is not UTF-8: no table can hold it."""
     try:
         name.encode()
     except UnicodeEncodeError:
