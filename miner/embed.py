@@ -207,13 +207,16 @@ class EmbedStage(Stage):
         parts = regions(frame.width, frame.height, self.views)
         cell: dict[str, Any] = {"width": frame.width, "height": frame.height}
         cell["regions"] = [part and part._asdict() for part in parts]
-        decoded: dict[int, NDArray[np.uint8]] = {}
-        for encoder in self._of("camera"):
+        pixels = None
+        for encoder in sorted(self._of("camera"), key=lambda encoder: encoder.input.size):
             side = min_side_for(encoder.input.size)
-            if side not in decoded:
-                decoded[side] = frame.decode(side)
-            cell[f"input:{encoder.name}"] = crop_views(decoded[side], parts, encoder.input.size).tobytes()
-        return cell | quality_of(decoded[min(decoded)])
+            if pixels is None:
+                pixels = frame.decode(side)
+                cell |= quality_of(pixels)
+            elif min(pixels.shape[:2]) <= side and pixels.shape[:2] != (frame.height, frame.width):
+                pixels = frame.decode(side)  # else it is what decoding with this side would give
+            cell[f"input:{encoder.name}"] = crop_views(pixels, parts, encoder.input.size).tobytes()
+        return cell
 
     def _sweep(self, sweep: Sweep) -> dict[str, Any]:
         cell: dict[str, Any] = {"num_points": len(sweep.points), "regions": [None]}

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from miner.decode.image import Picture, decode_image
 from miner.decode.sweep import Sweep
 from miner.embed import EmbedStage, sweep_points, table_of
 from miner.errors import MinerError, NotFound, UnknownName, UsageError
@@ -22,6 +23,7 @@ from miner.executor import LocalExecutor
 from miner.lake import Lake, create
 from miner.plan import make_plan
 from miner.simulation import Spec, record
+from tests.pictures import jpg, noise
 from tests.recordings import write_drives
 from tests.tables import contents
 
@@ -348,3 +350,20 @@ def test_a_stage_travels_with_the_versions_of_its_encoders() -> None:
     assert stage.versions == tuple(encoder.version for encoder in stage.loaded)
     with pytest.raises(MinerError, match="'hashing' is 1 here, the run wants 7"):
         EmbedStage(("hashing",), "whole", versions=("7",)).check()
+
+
+@pytest.mark.parametrize(("height", "decodes"), [(900, 1), (700, 2), (300, 1)])
+def test_encoders_of_other_sizes_share_a_decode_where_it_is_the_same(height: int, decodes: int) -> None:
+    """`hashing` asks for a short side of 320 pixels, `lite` for 390."""
+    data = jpg(np.asarray(Image.fromarray(noise(45, 80)).resize((1600, height))))
+    asked: list[int] = []
+
+    def decode(side: int) -> np.ndarray:
+        asked.append(side)
+        return decode_image(data, "jpg", "x", side)
+
+    together = EmbedStage(("lite", "hashing"), "whole")._picture(Picture(data, 1600, height, decode))
+    assert len(asked) == decodes
+    for name in ("lite", "hashing"):
+        alone = EmbedStage((name,), "whole")._picture(Picture.encoded(data, "jpg", "x"))
+        assert alone[f"input:{name}"] == together[f"input:{name}"]
