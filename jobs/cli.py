@@ -5,20 +5,35 @@ Everything heavy is imported inside the commands: `miner --help` answers at once
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from jobs import text
+from jobs import text, upkeep
+from jobs.options import (
+    AsJson,
+    ClipSeconds,
+    ConfigFile,
+    DryRun,
+    Encoders,
+    ExecutorOpt,
+    Gpus,
+    LakeArg,
+    LakeOpt,
+    MaxBad,
+    NoWait,
+    Retry,
+    Settings,
+    Views,
+    engine_options,
+    go,
+    listener,
+    resolved,
+    say,
+)
 from miner.errors import MinerError, UsageError
-
-if TYPE_CHECKING:
-    from jobs.run import Listener, Result
 
 app = typer.Typer(
     name="miner",
@@ -28,24 +43,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+app.add_typer(upkeep.app)
 
-LakeArg = Annotated[str, typer.Argument(help="Folder or URI of the lake.", show_default=False)]
-LakeOpt = Annotated[str, typer.Option("--lake", help="Folder or URI of the lake.", show_default=False)]
-Encoders = Annotated[
-    list[str] | None,
-    typer.Option("--encoder", help="lite, openclip:MODEL/WEIGHTS, descriptor (LiDAR), ... [lite, descriptor]"),
-]
-Views = Annotated[str | None, typer.Option("--views", help="What of a frame is embedded: whole, tiles or whole+tiles.")]
-ClipSeconds = Annotated[float | None, typer.Option("--clip-seconds", help="Length of a clip. [10]")]
-ExecutorOpt = Annotated[str | None, typer.Option("--executor", help="ray, or local: threads of this process. [ray]")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with the same keys.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the config; more than once.")]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="End with 5 if another run holds the lake's tables.")]
-MaxBad = Annotated[float | None, typer.Option("--max-bad", help="Share of bad units above which to end with 3. [0.01]")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
-Retry = Annotated[bool, typer.Option("--retry-quarantined", help="Try again what is in quarantine.")]
-Gpus = Annotated[float | None, typer.Option("--num-gpus", help="GPUs per worker; 0.25: four workers share one. [0]")]
 _INTERRUPTED = 130
 
 
@@ -97,8 +96,8 @@ def ingest(
         "views": views,
     }
     given |= {"clip_seconds": clip_seconds, "num_gpus": num_gpus}
-    given |= _engine(executor, no_wait, max_bad, retry_quarantined)
-    _go(_resolve(job.IngestConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
+    given |= engine_options(executor, no_wait, max_bad, retry_quarantined)
+    go(resolved(job.IngestConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
 
 
 @app.command(epilog="Example: **miner cut lake --clip-seconds 5**")
@@ -116,8 +115,8 @@ def cut(
     """Cut scenes into clips, the unit of mining."""
     from jobs import cut as job
 
-    given = {"lake": lake, "clip_seconds": clip_seconds, **_engine(executor, no_wait, None, retry_quarantined)}
-    _go(_resolve(job.CutConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
+    given = {"lake": lake, "clip_seconds": clip_seconds, **engine_options(executor, no_wait, None, retry_quarantined)}
+    go(resolved(job.CutConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
 
 
 @app.command(epilog="Example: **miner embed lake --encoder openclip:ViT-B-32/laion2b_s34b_b79k**")
@@ -143,15 +142,15 @@ def embed(
     """
     from jobs import embed as job
 
-    given = {"lake": lake, "encoder": encoder, **_engine(executor, no_wait, max_bad, retry_quarantined)}
+    given = {"lake": lake, "encoder": encoder, **engine_options(executor, no_wait, max_bad, retry_quarantined)}
     if from_ is None:
         given |= {"views": views, "num_gpus": num_gpus}
-        _go(_resolve(job.EmbedConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
+        go(resolved(job.EmbedConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
         return
     if views is not None or num_gpus is not None:
         raise UsageError("--from takes vectors as they are: --views and --num-gpus have no meaning")
-    settled = _resolve(job.ImportConfig, config, set_, {**given, "file": from_})
-    _go(settled, (job.plan_import, job.run_import), dry_run, as_json)
+    settled = resolved(job.ImportConfig, config, set_, {**given, "file": from_})
+    go(settled, (job.plan_import, job.run_import), dry_run, as_json)
 
 
 @app.command(epilog="Example: **miner index lake**")
@@ -167,8 +166,8 @@ def index(
     """Bring indexes and clip facts up to the tables."""
     from jobs import index as job
 
-    given = {"lake": lake, **_engine(executor, no_wait, None, False)}
-    _go(_resolve(job.IndexConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
+    given = {"lake": lake, **engine_options(executor, no_wait, None, False)}
+    go(resolved(job.IndexConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
 
 
 @app.command(epilog='Example: **miner search lake "a truck at night" -k 5 --where "dataset = \'nuscenes\'"**')
@@ -198,7 +197,7 @@ def search(
     hits = open(lake).search(texts or (), k, where=where, per=per, **asked)
     if html is not None:
         hits.to_html(html)
-    _print(hits.to_dict(), as_json, lambda _: repr(hits))
+    say(hits.to_dict(), as_json, lambda _: repr(hits))
 
 
 @app.command(epilog="Example: **miner rare lake -k 10 --html rare.html**")
@@ -217,7 +216,7 @@ def rare(
     hits = open(lake).rare(k, neighbours=neighbours, where=where, encoder=encoder)
     if html is not None:
         hits.to_html(html)
-    _print(hits.to_dict(), as_json, lambda _: repr(hits))
+    say(hits.to_dict(), as_json, lambda _: repr(hits))
 
 
 @app.command(name="ls", epilog="Example: **miner ls lake --json**")
@@ -226,7 +225,7 @@ def list_(lake: LakeArg, as_json: AsJson = False) -> None:
     from miner.describe import describe
     from miner.store import Store
 
-    _print(describe(Store.open(lake)), as_json, text.lake_text)
+    say(describe(Store.open(lake)), as_json, text.lake_text)
 
 
 @app.command(epilog="Example: **miner show lake scene-0061 --png scene.png**")
@@ -247,20 +246,7 @@ def show(
         from miner.show import figure_png
 
         png.write_bytes(figure_png(moment(store, name)))
-    _print(document, as_json, text.item_text)
-
-
-@app.command(epilog="Example: **miner verify lake**")
-def verify(lake: LakeArg, as_json: AsJson = False) -> None:
-    """Check that a lake holds what it says; ends with 1 if it does not."""
-    from miner.store import Store
-    from miner.verify import verify as check
-
-    store = Store.open(lake)
-    checks = [vars(each) for each in check(store)]
-    _print({"lake": store.uri, "ok": all(each["ok"] for each in checks), "checks": checks}, as_json, text.checks_text)
-    if not all(each["ok"] for each in checks):
-        raise typer.Exit(1)
+    say(document, as_json, text.item_text)
 
 
 @app.command(epilog="Example: **miner demo my-demo**")
@@ -276,10 +262,10 @@ def demo(
     from jobs import demo as job
 
     given = {"folder": folder, "scenes": scenes, "seed": seed, "encoder": encoder, "executor": executor}
-    settled = _resolve(job.DemoConfig, None, None, given)
-    with _listener("demo") as listener:
-        document = job.run(settled, listener)
-    _print(document, as_json, job.text)
+    settled = resolved(job.DemoConfig, None, None, given)
+    with listener("demo") as watching:
+        document = job.run(settled, watching)
+    say(document, as_json, job.text)
 
 
 def main() -> None:
@@ -303,45 +289,6 @@ def main() -> None:
     if code == _INTERRUPTED:
         sys.stderr.write("interrupted; what was finished is kept. Run the same command again to go on.\n")
     sys.exit(code or 0)
-
-
-def _engine(executor: str | None, no_wait: bool, max_bad: float | None, retry: bool) -> dict[str, Any]:
-    flags = {"wait": False if no_wait else None, "retry_quarantined": retry or None}
-    return {"executor": executor, "max_bad": max_bad, **flags}
-
-
-def _resolve(model: Any, file: Path | None, settings: list[str] | None, given: dict[str, Any]) -> Any:
-    from jobs.config import resolve
-
-    return resolve(model, file, settings or (), given)
-
-
-def _listener(title: str) -> AbstractContextManager[Listener]:
-    from jobs.progress import listening
-
-    return listening(title)
-
-
-def _go(
-    config: Any,
-    verb: tuple[Callable[[Any], dict[str, Any]], Callable[[Any, Listener], Result]],
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    """Plan or run a job (`verb` is both functions), print what came of it, end with its exit code."""
-    plan, run = verb
-    if dry_run:
-        _print(plan(config), as_json, text.plan_text)
-        return
-    with _listener(run.__module__.rpartition(".")[2]) as listener:
-        result = run(config, listener)
-    _print(result.to_dict(), as_json, text.result_text)
-    if result.exit_code:
-        raise typer.Exit(result.exit_code)
-
-
-def _print(document: dict[str, Any], as_json: bool, shown: Callable[[dict[str, Any]], str]) -> None:
-    sys.stdout.write((json.dumps(document, indent=1, default=str) if as_json else shown(document)) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pyarrow as pa
 
 from miner.errors import MinerError
+from miner.failpoints import failpoint
 from miner.lineage import Run, Span
 from miner.schema import QUARANTINE
 from miner.stage import Failure, Stage
@@ -51,11 +53,15 @@ class Committer:
         self._refuse_an_absent_source(group)
         self._assert_held()
         stamp = self._run.stamp(stage=self._stage.name, group=self._number)
+        failpoint("commit:before")
         for output in self._stage.outputs:
             fragments = [text for receipt in group for text in receipt.fragments.get(output.table, ())]
             if fragments:
                 self._seen[output.table] = self._store.commit(output.table, fragments, stamp, self._seen[output.table])
+                failpoint("commit:between-tables")
+        failpoint("quarantine:before")
         self._quarantine([failure for receipt in group for failure in receipt.failures], stamp)
+        failpoint("commit:after")
         for receipt in group:
             self.units += len(receipt.units)
             self.busy_s += receipt.seconds
@@ -79,6 +85,8 @@ class Committer:
 
     def _quarantine(self, failures: list[Failure], stamp: Mapping[str, str]) -> None:
         if failures:
-            rows = [{"stage": self._stage.name, "run_id": self._run.run_id, **vars(failure)} for failure in failures]
+            whose: dict[str, Any] = {"stage": self._stage.name, "reader": self._stage.source_reader}
+            whose |= {"run_id": self._run.run_id, "time_ns": time.time_ns()}
+            rows = [{**whose, **vars(failure)} for failure in failures]
             self._store.append("quarantine", pa.Table.from_pylist(rows, schema=QUARANTINE), stamp)
             self.failures += failures

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from miner.errors import BadInput, UsageError
 from miner.readers import Reader
-from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES
+from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES, check
 from miner.stage import Apply, Failure, Outcome, Output, Stage
 from miner.store import Store
 
@@ -28,6 +28,10 @@ class IngestStage(Stage):
     @property
     def reads(self) -> tuple[str, ...]:
         return ()
+
+    @property
+    def source_reader(self) -> str:  # type: ignore[override]
+        return self.reader.name
 
     def counts(self, store: Store) -> pa.Table:
         scene_ids = pa.array([scene.scene_id for scene in self.reader.scenes()], pa.string())
@@ -57,4 +61,12 @@ class IngestStage(Stage):
                 continue
             for table, rows in parts.items():
                 rows.append(getattr(tables, table))
+            parts["scenes"][-1] = _read_by(self.reader.name, tables.scenes)
         return Outcome({table: pa.concat_tables(rows) for table, rows in parts.items()}, failures)
+
+
+def _read_by(reader: str, scenes: pa.Table) -> pa.Table:
+    """Rows of `scenes` that say which reader made them."""
+    place = SCENES.get_field_index("reader")
+    names = pa.array([reader] * len(scenes), pa.string())
+    return check(scenes, SCENES).set_column(place, SCENES.field("reader"), names)

@@ -88,6 +88,8 @@ def _try(store: Store, table: str, run_id: str) -> bool:
     rows = store.scan("leases", filter=f"`table` = '{table}'").to_pylist()
     if rows and not _is_over(rows[0]):
         return False
+    if rows and not _is_gone(rows[0]):
+        store.fence(table)  # the holder is silent but may be alive, stalled just before a commit
     # Compare and swap: only the holder seen a moment ago may be replaced.
     seen = (
         f"target.run_id = '{rows[0]['run_id']}' AND target.heartbeat_ns = {rows[0]['heartbeat_ns']}"
@@ -126,8 +128,11 @@ def _row(table: str, run_id: str) -> pa.Table:
 
 
 def _is_over(row: dict[str, str]) -> bool:
-    if time.time_ns() - int(row["heartbeat_ns"]) > EXPIRY_S * 1e9:
-        return True
+    return time.time_ns() - int(row["heartbeat_ns"]) > EXPIRY_S * 1e9 or _is_gone(row)
+
+
+def _is_gone(row: dict[str, str]) -> bool:
+    """Whether the process that holds the lease was of this machine and has ended."""
     host, _, process = row["owner"].partition("|")
     pid, _, started = process.partition("|")
     return host == _host() and _started(int(pid)) != started

@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from miner.failpoints import failpoint
 from miner.ids import make_id
 from miner.schema import LINEAGE
 from miner.store import RUN, Store
@@ -48,8 +49,10 @@ class Span:
 
 def record(store: Store, run: Run, inputs: Sequence[Span], outputs: Sequence[Span], cost: Mapping[str, Any]) -> None:
     """Write the events of a finished run, one per output table, and tag the last version it wrote."""
+    failpoint("lineage:before")
     stamp = run.stamp(inputs=_spans(inputs))
     _append(store, [_event(stamp, "complete", output, cost) for output in outputs])
+    failpoint("lineage:after")
 
 
 def unrecorded(store: Store, table: str) -> list[tuple[dict[str, str], Span]]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from miner.errors import SchemaError, UnknownName
 
+SCHEMA_VERSION = 2  # of all declared tables together: a lake says which it was made with (`miner.migrate`)
 IMPORTED = "imported"  # the version of vectors that came from a file: whoever made them vouches for the encoder
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 
@@ -41,6 +42,7 @@ SCENES = pa.schema(
         pa.field("split", _STRING),
         pa.field("license", _STRING),
         pa.field("description", _STRING),
+        pa.field("reader", _STRING),
     ]
 )
 
@@ -166,6 +168,17 @@ QUARANTINE = pa.schema(
         _f("detail", _STRING),
         _f("attempts", pa.int32()),
         _f("run_id", _STRING),
+        pa.field("reader", _STRING),  # whose data it is, where the unit is a scene of a source
+        pa.field("time_ns", _TIME),
+    ]
+)
+
+DIGESTS = pa.schema(
+    [
+        _key("file"),  # path below the lake, e.g. scenes.lance/data/....lance
+        _f("table", _STRING),
+        _f("num_bytes", pa.int64()),
+        _f("sha256", _STRING),
     ]
 )
 
@@ -182,6 +195,7 @@ TABLES: dict[str, pa.Schema] = {
     "lineage": LINEAGE,
     "quarantine": QUARANTINE,
     "leases": LEASES,
+    "digests": DIGESTS,
 }
 
 

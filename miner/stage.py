@@ -73,7 +73,8 @@ class Stage(ABC):
     Attributes: `name`; `outputs`, children
     first and the parent last (its row means done); `batch_size`, units per call, which bounds memory; `block_size`,
     units per task and data file at most, 10 to 30 s of work; `loads`, whether
-    making `apply` loads something costly such as weights; `num_gpus` per `apply` worker.
+    making `apply` loads something costly such as weights; `source_reader`, the name of the reader whose scenes the units
+    are; `num_gpus` per `apply` worker.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Stage(ABC):
     batch_size: int = 64
     block_size: int = 1000
     loads: bool = False
+    source_reader: str | None = None
     num_gpus: float = 0.0
 
     @property

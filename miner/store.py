@@ -9,19 +9,23 @@ saw.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lance
 import pyarrow as pa
 import pyarrow.fs
+from lance.commit import CommitConflictError
 from lance.fragment import FragmentMetadata, write_fragments
 
 from miner.errors import Conflict, NotFound, SchemaError, UsageError
+from miner.failpoints import failpoint
 from miner.schema import check, key_of, schema_of
 
 RUN = "miner.run_id"
@@ -30,6 +34,9 @@ _HARMLESS = {
     "CreateIndex",
     "BaseOperation",
 }  # compaction, indexes, and what Lance has no name for (reserving ids)
+_TRIES = 10
+_FIRST_PAUSE_S = 0.02
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -180,20 +187,33 @@ class Store:
     def commit(self, table: str, fragments: Iterable[str], properties: Mapping[str, str], since: int) -> int:
         """Make fragments visible in one new version stamped with `properties`; gives the version.
 
-        Raises Conflict if, after version `since`, anybody but this run (`miner.run_id`) changed the table's rows.
+        Raises Conflict if, after version `since`, anybody but this run (`miner.run_id`) changed the table's rows, or if
+        another run has taken the table over (`fence`) by the time it is written.
         """
+        checked = self.version(table)
         for commit in self.commits(table, since):
             if commit.properties.get(RUN) != properties.get(RUN) and commit.operation not in _HARMLESS:
                 raise Conflict(
                     f"table {table!r} was changed by another run (version {commit.version}) while this one held it",
                     "Nothing was written twice. Run the same command again.",
                 )
-        return self._append(table, fragments, properties)
+        failpoint("commit:checked")
+        return self._append(table, fragments, properties, checked)
+
+    def fence(self, table: str) -> None:
+        """From now on nobody commits what was begun before: for whoever takes over from a run that may be stalled.
+
+        An append never conflicts with another in Lance, but with a restore it does: the present version, restored.
+        """
+        if self.exists(table):
+            self.dataset(table).restore()
 
     def append(self, table: str, rows: pa.Table, properties: Mapping[str, str] | None = None) -> int:
         """Write and commit a few rows at once, for tables nobody leases (small tables, tests); gives the version."""
         fragments = self.write(table, rows)
-        return self._append(table, fragments, properties or {}) if fragments else self.version(table)
+        if not fragments:
+            return self.version(table)
+        return self._append(table, fragments, properties or {}, self.version(table))
 
     def replace(self, table: str, rows: pa.Table, owned: str, properties: Mapping[str, str]) -> int:
         """Make `rows` the only rows among those matching `owned`, in one commit: update, insert and delete by key."""
@@ -220,7 +240,7 @@ class Store:
 
     def delete(self, table: str, filter: str) -> None:
         """Delete the rows that match a trusted filter."""
-        self.dataset(table).delete(filter)
+        _retried(lambda: self.dataset(table).delete(filter))
 
     def tag(self, table: str, name: str, version: int) -> None:
         """Name a version, which keeps it from being cleaned away. Tagging the same version again is no error."""
@@ -275,14 +295,42 @@ class Store:
         }
         lance.LanceDataset.commit(self._path(table), operation, **only_first, **_options(self.storage_options))
 
-    def _append(self, table: str, fragments: Iterable[str], properties: Mapping[str, str]) -> int:
+    def _append(self, table: str, fragments: Iterable[str], properties: Mapping[str, str], since: int) -> int:
         operation = lance.LanceOperation.Append([FragmentMetadata.from_json(text) for text in fragments])
         stamp = dict(properties)
-        return self._commit(table, lance.Transaction(self.version(table), operation, transaction_properties=stamp))
+        return self._commit(table, lance.Transaction(since, operation, transaction_properties=stamp))
 
     def _commit(self, table: str, transaction: lance.Transaction) -> int:
         options = _options(self.storage_options)
-        return int(lance.LanceDataset.commit(self._path(table), transaction, **options).version)
+        try:
+            return int(lance.LanceDataset.commit(self._path(table), transaction, **options).version)
+        except CommitConflictError as error:
+            raise Conflict(
+                f"table {table!r} was changed or taken over by another run while this one was stalled",
+                "Nothing was written twice. Run the same command again.",
+            ) from error
+
+
+def _retried(change: Callable[[], T]) -> T:
+    """The result of a change that is begun anew when another one came first: with growing, random pauses, not for ever.
+
+    Only for changes that do not depend on what was read before.
+    """
+    for attempt in range(_TRIES):
+        try:
+            return change()
+        except OSError as error:
+            if not _is_retryable(error) or attempt == _TRIES - 1:
+                raise
+            time.sleep(_FIRST_PAUSE_S * 2 ** min(attempt, 6) * random.uniform(0.5, 1.5))
+    raise AssertionError("unreachable")
+
+
+def _is_retryable(error: OSError) -> bool:
+    """Whether another transaction came first, and this one still makes sense after it."""
+    if isinstance(error, CommitConflictError):
+        return bool(error.retryable)
+    return "Too many concurrent writ" in str(error)
 
 
 def one_of(column: str, values: Iterable[str]) -> str:

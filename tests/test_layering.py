@@ -31,7 +31,7 @@ WRAPPERS = {
     "lz4": {"miner/decode/mcap.py"},
     "matplotlib": {"miner/show.py", "miner/hits.py"},
     "jinja2": {"jobs/demo_page.py"},
-    "typer": {"jobs/cli.py"},
+    "typer": {"jobs/cli.py", "jobs/options.py", "jobs/upkeep.py"},
     "rich": {"jobs/progress.py"},
     "pydantic": {"jobs"},
     "yaml": {"jobs/config.py", "miner/readers/labels.py"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from miner.errors import Conflict, NotFound, SchemaError
+from miner.failpoints import VARIABLE
 from miner.schema import TABLES, check, embeddings_schema, key_of
 from miner.store import RUN, Store
 
@@ -152,3 +154,22 @@ def test_a_late_maker_empties_nothing(store: Store) -> None:
     with pytest.raises(OSError):
         store._create("clips", TABLES["clips"])
     assert store.count("clips") == 5
+
+
+def test_a_run_that_stalls_between_check_and_commit_is_fenced_off(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fragments, seen = store.write("clips", clips(0, 3)), store.version("clips")
+    monkeypatch.setenv(VARIABLE, "commit:checked=wait:1")
+    with ThreadPoolExecutor(1) as pool:
+        stalled = pool.submit(store.commit, "clips", fragments, {RUN: "stalled"}, seen)
+        time.sleep(0.3)
+        store.fence("clips")
+        with pytest.raises(Conflict, match="taken over"):
+            stalled.result()
+    monkeypatch.delenv(VARIABLE)
+    with pytest.raises(Conflict, match="changed by another run"):
+        store.commit("clips", fragments, {RUN: "stalled"}, seen)
+    assert store.count("clips") == 0
+    store.commit("clips", fragments, {RUN: "next"}, store.version("clips"))
+    assert store.count("clips") == 3

@@ -1,0 +1,74 @@
+"""What the commands share: their options, and how a job is planned or run and its outcome printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jobs import text
+
+if TYPE_CHECKING:
+    from jobs.run import Listener, Result
+
+LakeArg = Annotated[str, typer.Argument(help="Folder or URI of the lake.", show_default=False)]
+LakeOpt = Annotated[str, typer.Option("--lake", help="Folder or URI of the lake.", show_default=False)]
+Encoders = Annotated[
+    list[str] | None,
+    typer.Option("--encoder", help="lite, openclip:MODEL/WEIGHTS, descriptor (LiDAR), ... [lite, descriptor]"),
+]
+Views = Annotated[str | None, typer.Option("--views", help="What of a frame is embedded: whole, tiles or whole+tiles.")]
+ClipSeconds = Annotated[float | None, typer.Option("--clip-seconds", help="Length of a clip. [10]")]
+ExecutorOpt = Annotated[str | None, typer.Option("--executor", help="ray, or local: threads of this process. [ray]")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with the same keys.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the config; more than once.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="End with 5 if another run holds the lake's tables.")]
+MaxBad = Annotated[float | None, typer.Option("--max-bad", help="Share of bad units above which to end with 3. [0.01]")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+Retry = Annotated[bool, typer.Option("--retry-quarantined", help="Try again what is in quarantine.")]
+Gpus = Annotated[float | None, typer.Option("--num-gpus", help="GPUs per worker; 0.25: four workers share one. [0]")]
+
+
+def engine_options(executor: str | None, no_wait: bool, max_bad: float | None, retry: bool) -> dict[str, Any]:
+    flags = {"wait": False if no_wait else None, "retry_quarantined": retry or None}
+    return {"executor": executor, "max_bad": max_bad, **flags}
+
+
+def resolved(model: Any, file: Path | None, settings: list[str] | None, given: dict[str, Any]) -> Any:
+    from jobs.config import resolve
+
+    return resolve(model, file, settings or (), given)
+
+
+def listener(title: str) -> AbstractContextManager[Listener]:
+    from jobs.progress import listening
+
+    return listening(title)
+
+
+def go(
+    config: Any,
+    verb: tuple[Callable[[Any], dict[str, Any]], Callable[[Any, Listener], Result]],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Plan or run a job (`verb` is both functions), print what came of it, end with its exit code."""
+    plan, run = verb
+    if dry_run:
+        say(plan(config), as_json, text.plan_text)
+        return
+    with listener(run.__module__.rpartition(".")[2]) as watching:
+        result = run(config, watching)
+    say(result.to_dict(), as_json, text.result_text)
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
+
+
+def say(document: dict[str, Any], as_json: bool, shown: Callable[[dict[str, Any]], str]) -> None:
+    sys.stdout.write((json.dumps(document, indent=1, default=str) if as_json else shown(document)) + "\n")
