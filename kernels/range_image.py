@@ -64,12 +64,11 @@ def range_image(
     if ring is not None and (ring.shape != (len(points),) or not np.issubdtype(ring.dtype, np.integer)):
         raise ValueError(f"ring must be {len(points)} integers, got {ring.dtype} {ring.shape}")
     rings = np.empty(0, np.int32) if ring is None else np.where((ring >= 0) & (ring < rows), ring, -1).astype(np.int32)
-    nearest, intensity = np.full(rows * columns + 1, _NOTHING), np.zeros(rows * columns + 1, np.float32)
-    _nearest(points, rings, (rows, columns), (low, high), nearest, intensity)
-    depth, point = np.empty(rows * columns, np.float32), np.empty(rows * columns, np.int32)
-    _unpack(nearest[:-1], depth.view(np.int32), point)
-    shape = (rows, columns)
-    return RangeImage(depth.reshape(shape), intensity[:-1].reshape(shape), point.reshape(shape))
+    nearest, cells = np.full(rows * columns + 1, _NOTHING), rows * columns
+    _nearest(points, rings, (rows, columns), (low, high), nearest)
+    image = RangeImage(np.empty(cells, np.float32), np.empty(cells, np.float32), np.empty(cells, np.int32))
+    _unpack(nearest[:-1], points, image.depth_m.view(np.int32), image.intensity, image.point)
+    return RangeImage(*(each.reshape(rows, columns) for each in image))
 
 
 @jit
@@ -144,14 +143,14 @@ def _nearest(
     size: tuple[int, int],
     elevation: tuple[float, float],
     nearest: NDArray[np.int64],
-    intensity: NDArray[np.float32],
 ) -> None:
     """The smallest `bits of the depth | index` of each cell; the bits of floats >= 0 order as the floats do.
 
-    What is left out goes to a spare cell at the end: cheaper than a branch that is hard to foresee.
+    What is left out goes to a spare cell at the end, and what is not nearer is written again: both are cheaper than a
+    branch that is hard to foresee.
     """
     x, y, z = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    cells, bits, has_intensity = np.empty(BLOCK, np.int32), z.view(np.int32), points.shape[1] > 3
+    cells, bits = np.empty(BLOCK, np.int32), z.view(np.int32)
     for first in range(0, len(points), BLOCK):
         count = min(BLOCK, len(points) - first)
         to_columns(points[first : first + count], x, y, z)
@@ -161,13 +160,22 @@ def _nearest(
                 cells[j] = _exact(points[first + j], ring[first + j] if len(ring) else -1, size, elevation)
             cell = np.uint32(cells[j])
             found = (np.int64(bits[j]) << 32) | (first + j)
-            if found < nearest[cell]:
-                value = points[first + j, 3] if has_intensity else _F0
-                nearest[cell], intensity[cell] = found, value if np.isfinite(value) else _F0
+            nearest[cell] = min(nearest[cell], found)
 
 
 @jit
-def _unpack(nearest: NDArray[np.int64], depth: NDArray[np.int32], point: NDArray[np.int32]) -> None:
+def _unpack(
+    nearest: NDArray[np.int64],
+    points: NDArray[np.float32],
+    depth: NDArray[np.int32],
+    intensity: NDArray[np.float32],
+    point: NDArray[np.int32],
+) -> None:
+    """Words of `bits of the depth | index` to the three images."""
+    flat, width, has_intensity = points.reshape(points.size), np.uint64(points.shape[1]), points.shape[1] > 3
     for cell in range(len(nearest)):
-        depth[cell] = nearest[cell] >> 32 if nearest[cell] != _NOTHING else 0
-        point[cell] = np.int32(nearest[cell])  # the low half; of _NOTHING that is -1
+        word, seen = nearest[cell], nearest[cell] != _NOTHING
+        depth[cell] = word >> 32 if seen else 0
+        point[cell] = np.int32(word)  # the low half; of _NOTHING that is -1
+        value = flat[np.uint64(np.uint32(word)) * width + np.uint64(3)] if seen & has_intensity else _F0
+        intensity[cell] = value if np.isfinite(value) else _F0
