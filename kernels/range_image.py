@@ -64,11 +64,11 @@ def range_image(
     if ring is not None and (ring.shape != (len(points),) or not np.issubdtype(ring.dtype, np.integer)):
         raise ValueError(f"ring must be {len(points)} integers, got {ring.dtype} {ring.shape}")
     rings = np.empty(0, np.int32) if ring is None else np.where((ring >= 0) & (ring < rows), ring, -1).astype(np.int32)
-    nearest, cells = np.full(rows * columns + 1, _NOTHING), rows * columns
-    _nearest(points, rings, (rows, columns), (low, high), nearest)
-    image = RangeImage(np.empty(cells, np.float32), np.empty(cells, np.float32), np.empty(cells, np.int32))
-    _unpack(nearest[:-1], points, image.depth_m.view(np.int32), image.intensity, image.point)
-    return RangeImage(*(each.reshape(rows, columns) for each in image))
+    nearest, shape = np.full(rows * columns + 1, _NOTHING), (rows, columns)
+    _nearest(points, rings, shape, (low, high), nearest)
+    image = RangeImage(np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.int32))
+    _unpack(nearest[:-1], points, image.depth_m.view(np.int32).ravel(), image.intensity.ravel(), image.point.ravel())
+    return image
 
 
 @jit
