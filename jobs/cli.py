@@ -6,12 +6,15 @@ Everything heavy is imported inside the commands: `miner --help` answers at once
 from __future__ import annotations
 
 import sys
+import tempfile
+import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobs import text, upkeep
+from jobs.interrupts import INTERRUPTED
 from jobs.options import (
     AsJson,
     ClipSeconds,
@@ -23,9 +26,11 @@ from jobs.options import (
     LakeArg,
     LakeOpt,
     MaxBad,
+    MemoryGb,
     NoWait,
     Retry,
     Settings,
+    UnitTimeout,
     Views,
     engine_options,
     go,
@@ -34,6 +39,9 @@ from jobs.options import (
     say,
 )
 from miner.errors import MinerError, UsageError
+
+if TYPE_CHECKING:
+    from miner.hits import Hits
 
 app = typer.Typer(
     name="miner",
@@ -44,8 +52,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(upkeep.app)
-
-_INTERRUPTED = 130
 
 
 def _print_version(wanted: bool) -> None:
@@ -71,6 +77,10 @@ def ingest(
     lake: LakeOpt,
     reader: Annotated[str | None, typer.Option(help="Dataset format; detected if not given.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Name of the dataset in the lake.")] = None,
+    on_conflict: Annotated[
+        str | None,
+        typer.Option(help="Scenes that are in the lake: keep (not read), check (compare) or replace them. [keep]"),
+    ] = None,
     encoder: Encoders = None,
     views: Views = None,
     clip_seconds: ClipSeconds = None,
@@ -78,6 +88,8 @@ def ingest(
     config: ConfigFile = None,
     set_: Settings = None,
     num_gpus: Gpus = None,
+    memory_gb: MemoryGb = None,
+    unit_timeout: UnitTimeout = None,
     no_wait: NoWait = False,
     retry_quarantined: Retry = False,
     max_bad: MaxBad = None,
@@ -92,11 +104,13 @@ def ingest(
         "lake": lake,
         "reader": reader,
         "dataset": dataset,
+        "on_conflict": on_conflict,
         "encoder": encoder,
         "views": views,
     }
     given |= {"clip_seconds": clip_seconds, "num_gpus": num_gpus}
-    given |= engine_options(executor, no_wait, max_bad, retry_quarantined)
+    limits = {"memory_gb": memory_gb, "unit_timeout_s": unit_timeout}
+    given |= engine_options(executor, no_wait, max_bad, retry_quarantined, **limits)
     go(resolved(job.IngestConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
 
 
@@ -129,6 +143,8 @@ def embed(
     config: ConfigFile = None,
     set_: Settings = None,
     num_gpus: Gpus = None,
+    memory_gb: MemoryGb = None,
+    unit_timeout: UnitTimeout = None,
     no_wait: NoWait = False,
     retry_quarantined: Retry = False,
     max_bad: MaxBad = None,
@@ -142,7 +158,9 @@ def embed(
     """
     from jobs import embed as job
 
-    given = {"lake": lake, "encoder": encoder, **engine_options(executor, no_wait, max_bad, retry_quarantined)}
+    limits = {"memory_gb": memory_gb, "unit_timeout_s": unit_timeout}
+    given: dict[str, Any] = {"lake": lake, "encoder": encoder}
+    given |= engine_options(executor, no_wait, max_bad, retry_quarantined, **limits)
     if from_ is None:
         given |= {"views": views, "num_gpus": num_gpus}
         go(resolved(job.EmbedConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
@@ -195,6 +213,7 @@ def search(
     asked: dict[str, Any] = {"not_texts": not_ or (), "images": image or (), "lidar": lidar or (), "like": like or ()}
     asked["encoder"] = encoder
     hits = open(lake).search(texts or (), k, where=where, per=per, **asked)
+    _warn(hits)
     if html is not None:
         hits.to_html(html)
     say(hits.to_dict(), as_json, lambda _: repr(hits))
@@ -214,6 +233,7 @@ def rare(
     from miner.lake import open
 
     hits = open(lake).rare(k, neighbours=neighbours, where=where, encoder=encoder)
+    _warn(hits)
     if html is not None:
         hits.to_html(html)
     say(hits.to_dict(), as_json, lambda _: repr(hits))
@@ -268,27 +288,55 @@ def demo(
     say(document, as_json, job.text)
 
 
+def _warn(hits: Hits) -> None:
+    """What an answer lacks, on stderr too: whoever reads the document may not look for it."""
+    for note in hits.notes:
+        sys.stderr.write(f"miner: {note}\n")
+
+
 def main() -> None:
     """Entry point: exit codes of the design, errors as what, where, why and next step."""
     try:
         code = app(standalone_mode=False)  # typer gives back the code of an Exit, 130 for an interrupt
     except (typer.Abort, KeyboardInterrupt):
-        code = _INTERRUPTED
+        code = INTERRUPTED
     except MinerError as error:
-        sys.stderr.write(f"miner: {error}\n")
+        sys.stderr.write(text.joined(f"miner: {error}".split("\n")) + "\n")
         sys.exit(error.exit_code)
-    except OSError as error:  # the store or a disk: permission, space, a file that is gone
-        sys.stderr.write(f"miner: {error}\n")
-        sys.exit(1)
-    except Exception as error:
-        show_usage = getattr(error, "show", None)  # typer's own usage errors know how to print themselves
-        if show_usage is None:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # Lance, on damaged bytes
             raise
-        show_usage()
-        sys.exit(2)
-    if code == _INTERRUPTED:
+        show_usage = getattr(error, "show", None)  # typer's own usage errors know how to print themselves
+        if show_usage is not None:
+            show_usage()
+            sys.exit(2)
+        sys.stderr.write(f"miner: {_unforeseen(error)}\n")
+        sys.exit(1)
+    if code == INTERRUPTED:
         sys.stderr.write("interrupted; what was finished is kept. Run the same command again to go on.\n")
     sys.exit(code or 0)
+
+
+def _unforeseen(error: BaseException) -> str:
+    """What to tell of an exception that is no MinerError: one line, and where its trace is. Never the trace itself."""
+    from miner.disk import explained
+    from miner.masking import masked
+    from miner.runlog import one_line
+    from miner.sound import unreadable
+
+    told = explained(error, "")
+    if told is not None:
+        return str(told)
+    damaged = unreadable(error)
+    if damaged is not None:
+        return f"a table cannot be read: {masked(damaged)}\nWhich one, and what it hits: miner verify LAKE --deep"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="miner-", suffix=".log", delete=False) as file:
+            file.write(masked("".join(traceback.format_exception(error))))
+        where = f"Full trace: {file.name}"
+    except OSError as second:
+        where = f"The trace could not be kept: {second}"
+    return f"{one_line(error)}\n{where}"
 
 
 if __name__ == "__main__":

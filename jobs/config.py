@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from miner.errors import NotFound, UnknownName, UsageError
+from miner.masking import masked, refuse_secrets
 
 RESERVED = {"MINER_FAILPOINT", "MINER_TEST_BROWSER", "MINER_TEST_DATA", "MINER_TEST_WEIGHTS", "MINER_ALLOW_DOWNLOADS"}
 _LIKELY = 0.8  # a variable this like one of ours is a slip; any other MINER_* is somebody else's
@@ -28,6 +29,8 @@ class JobConfig(BaseModel):
     address: str = Field("", description="Ray cluster to join; empty: $RAY_ADDRESS, else one of its own here")
     num_cpus: int | None = Field(None, ge=1, description="CPUs to use; all by default")
     retry_quarantined: bool = Field(False, description="try again what is in quarantine")
+    unit_timeout_s: float = Field(300.0, gt=0, description="seconds a file or scene may take to read; then quarantine")
+    memory_gb: float | None = Field(None, gt=0, description="memory each Ray worker is given; 1 GB is 10^9 bytes")
     wait: bool = Field(True, description="wait for another run that holds the lake's tables")
     max_bad: float = Field(0.01, ge=0, le=1, description="share of quarantined units above which the job ends with 3")
 
@@ -60,6 +63,7 @@ def resolve(
                 raise UsageError(f"{source}: {error.message}", error.hint)
         values |= part
         origin |= dict.fromkeys(part, f"{source}: ")
+    refuse_secrets(text for text in values.values() if isinstance(text, str))
     try:
         return model(**values)
     except ValidationError as error:
@@ -70,7 +74,7 @@ def resolve(
             described = model.model_fields[key].description
             raise UsageError(f"{key} is not given: {described}", f"See: miner {verb} --help") from error
         where = origin.get(str(first["loc"][0]), "") if first["loc"] else ""
-        message = f"{where}{key} = {first.get('input')!r}: {first['msg']}"
+        message = f"{where}{key} = {masked(repr(first.get('input')))}: {first['msg']}"
         raise UsageError(message, f"See: miner {verb} --help") from error
 
 

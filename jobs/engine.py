@@ -9,50 +9,59 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
+import threading
 import time
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from miner.disk import AGAIN, DiskError, room
 from miner.errors import MinerError
 from miner.executor import Executor, replace_rows
+from miner.runlog import one_line
 from miner.stage import Reduction, Stage
 from miner.store import Store
-from miner.worker import BlockWorker, Receipt
+from miner.worker import BlockWorker, Receipt, failed
 
 _CPUS_PER_ACTOR = 0.9  # a whole CPU each would leave none for Ray Data's own tasks, which then wait for ever
 _RESTARTS = 1
+_KNOCK_S = 2.0
+_ANSWER_S = 60.0
 _THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 class _RayWorker:
     """A `BlockWorker` behind Ray Data: a row with a block in, its pickled receipt out. Made once per actor."""
 
-    def __init__(self, stage: Stage, store: Store) -> None:
+    def __init__(self, stage: Stage, store: Store, unit_timeout_s: float) -> None:
         # An exception here would make Ray start the actor again and again: it becomes the receipt of the first block.
         self._broken: Exception | None = None
         try:
-            self._worker = BlockWorker(stage, store)
+            self._worker = BlockWorker(stage, store, unit_timeout_s, may_end_process=True)
         except Exception as error:
             self._broken = error
 
     def __call__(self, row: pa.Table) -> pa.Table:
         block = pa.Table.from_struct_array(row["block"].combine_chunks().flatten())
-        if self._broken is not None:
-            fatal = self._broken if isinstance(self._broken, MinerError) else MinerError(repr(self._broken))
-            receipt = Receipt(tuple(block["key"].to_pylist()), fatal=fatal)
-        else:
+        if self._broken is None:
             receipt = self._worker(block)
+        else:
+            receipt = failed(tuple(block["key"].to_pylist()), self._broken, _as_told(self._broken))
         return pa.table({"receipt": pa.array([pickle.dumps(receipt)], pa.large_binary())})
 
 
-def _work(row: pa.Table, stage: Stage, store: Store) -> pa.Table:
+def _as_told(error: Exception) -> MinerError:
+    return error if isinstance(error, MinerError) else MinerError(f"a worker cannot start: {one_line(error)}")
+
+
+def _work(row: pa.Table, stage: Stage, store: Store, unit_timeout_s: float) -> pa.Table:
     """The same for stages that are cheap to make: in a task, whose process Ray reuses for the next stage."""
-    return _RayWorker(stage, store)(row)
+    return _RayWorker(stage, store, unit_timeout_s)(row)
 
 
 def _packed(block: pa.Table) -> pa.Table:
@@ -65,12 +74,14 @@ def _packed(block: pa.Table) -> pa.Table:
 class RayExecutor(Executor):
     """Ray Data over a cluster of its own on this machine (`address="local"`), or over the one at `address`.
 
-    `num_cpus` and `num_gpus` are those of its own cluster; Ray looks for itself where they are None.
+    `num_cpus` and `num_gpus` are those of its own cluster; Ray looks for itself where they are None. `memory_gb` (10^9
+    bytes) is what Ray sets aside for each worker.
     """
 
     address: str = "local"
     num_cpus: int | None = None
     num_gpus: int | None = None
+    memory_gb: float | None = None
 
     @property
     def workers(self) -> int:
@@ -82,41 +93,67 @@ class RayExecutor(Executor):
         from ray.exceptions import RayError
         from ray.util.annotations import RayDeprecationWarning
 
-        _check_resources(stage, ray.cluster_resources())
-        source = ray.data.from_arrow_refs([ray.put(_packed(block)) for block in blocks])
-        with warnings.catch_warnings():
-            # Without a limit on retries a unit that kills its worker hangs Ray Data; 2.60 has no other way to give it.
-            warnings.simplefilter("ignore", RayDeprecationWarning)
-            receipts = source.map_batches(
-                **self._placement(stage, store, len(blocks)),
-                batch_size=1,
-                batch_format="pyarrow",
-                zero_copy_batch=True,
-                num_gpus=stage.num_gpus,
-            )
+        need, nodes = self._need(stage), _alive(ray)
+        places = _places(stage, need, nodes)
+        missing = len(blocks)
         try:
+            source = ray.data.from_arrow_refs([ray.put(_packed(block)) for block in blocks])
+            with warnings.catch_warnings():
+                # Without a limit on retries a unit that kills its worker hangs Ray Data; 2.60 has no other way to give
+                # it.
+                warnings.simplefilter("ignore", RayDeprecationWarning)
+                receipts = source.map_batches(
+                    **self._placement(stage, store, min(places, self.workers, len(blocks))),
+                    batch_size=1,
+                    batch_format="pyarrow",
+                    zero_copy_batch=True,
+                    num_gpus=need.get("GPU", 0),
+                    memory=need.get("memory"),
+                )
             for batch in receipts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                missing -= len(batch)
                 yield from (pickle.loads(receipt) for receipt in batch["receipt"].to_pylist())
         except RayError as error:
-            if "creation task" in str(error):  # no actor can start: no unit is to blame
-                raise MinerError(f"Ray workers cannot start: {_cause(error)}") from error
+            _raise_if_fatal(ray, error)
             self.notify(f"a Ray worker died, its units are tried again ({_cause(error)})")
+        if missing:  # Ray Data drops the blocks it lost without a word
+            _assert_working(ray)
+        for node in nodes.keys() - _alive(ray).keys():
+            self.notify(f"node {nodes[node]['NodeManagerAddress']} of the Ray cluster was lost; its work is done anew")
 
     def run_reduction(self, reduction: Reduction, store: Store, stamp: Mapping[str, str]) -> None:
         ray = self._connect()
-        replace = ray.remote(num_cpus=1, max_retries=_RESTARTS)(replace_rows)
-        ray.get(replace.remote(reduction, store, stamp))
+        from ray.exceptions import RayError, RayTaskError
 
-    def _placement(self, stage: Stage, store: Store, blocks: int) -> dict[str, Any]:
-        """Actors for a stage that loads something; tasks, which reuse processes, for one that does not."""
+        replace = ray.remote(num_cpus=1, max_retries=_RESTARTS)(replace_rows)
+        try:
+            ray.get(replace.remote(reduction, store, stamp))
+        except RayTaskError as error:
+            raise error.cause from error  # Ray's own hides it under its trace
+        except RayError as error:
+            _raise_if_fatal(ray, error)
+            raise MinerError(f"stage {reduction.name}: {_cause(error)}", AGAIN) from error
+
+    def _need(self, stage: Stage) -> dict[str, float]:
+        """What a worker of a stage asks of its node, in Ray's words."""
+        need = {"CPU": _CPUS_PER_ACTOR if stage.loads else 1.0}
+        if stage.num_gpus:
+            need["GPU"] = stage.num_gpus
+        if self.memory_gb:
+            need["memory"] = self.memory_gb * 1e9
+        return need
+
+    def _placement(self, stage: Stage, store: Store, size: int) -> dict[str, Any]:
+        """Actors, `size` of them, for a stage that loads something; tasks, which reuse processes, for another."""
+        made_with = (stage, store, self.unit_timeout_s)
         if not stage.loads:
-            return {"fn": _work, "fn_args": (stage, store), "num_cpus": 1, "max_retries": _RESTARTS}
+            return {"fn": _work, "fn_args": made_with, "num_cpus": 1, "max_retries": _RESTARTS}
         import ray.data
 
         return {
             "fn": _RayWorker,
-            "fn_constructor_args": (stage, store),
-            "compute": ray.data.ActorPoolStrategy(size=min(self.workers, blocks)),
+            "fn_constructor_args": made_with,
+            "compute": ray.data.ActorPoolStrategy(size=size),
             "num_cpus": _CPUS_PER_ACTOR,
             "max_restarts": -1,  # an actor that is not started again would leave its blocks waiting for ever
             "max_task_retries": _RESTARTS,
@@ -139,6 +176,9 @@ class RayExecutor(Executor):
                 warnings.filterwarnings("ignore", "lance is not fork-safe")  # Ray forks only to start other programs
                 ray.init(address=self.address, runtime_env=environment, **quiet, **own)
             self.notify(f"Ray is up after {time.perf_counter() - started:.1f} s: {_shown(ray.cluster_resources())}")
+            # What becomes of its workers we tell ourselves: Ray would print it to stdout, where the result is to be.
+            ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
+            threading.Thread(target=_watch_head, args=(ray, self.notify), daemon=True).start()
         context = ray.data.DataContext.get_current()
         context.max_errored_blocks = -1
         context.enable_progress_bars = False
@@ -165,15 +205,68 @@ def _cause(error: Exception) -> str:
     return [line.strip() for line in str(error).splitlines() if line.strip()][-1]
 
 
-def _check_resources(stage: Stage, resources: Mapping[str, float]) -> None:
-    found = resources.get("GPU", 0)
-    if stage.num_gpus > found:
-        asked = f"stage {stage.name} asks for {stage.num_gpus:g} GPU a worker"
+def _alive(ray: Any) -> dict[str, dict[str, Any]]:
+    """The nodes of the cluster by id."""
+    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+
+
+def _places(stage: Stage, need: Mapping[str, float], nodes: Mapping[str, dict[str, Any]]) -> int:
+    """How many workers that need so much fit on the nodes. Raises MinerError if not one does: Ray would wait."""
+    totals = [node["Resources"] for node in nodes.values()]
+    places = sum(int(min(total.get(kind, 0) / much for kind, much in need.items())) for total in totals)
+    if not places:
+        found = "; ".join(_shown(total) for total in totals)
         raise MinerError(
-            f"{asked}, the cluster has {found:g}: {_shown(resources)}",
-            "Run it without GPUs, or on a cluster that has them.",
+            f"stage {stage.name} asks for {_shown(need)} a worker; no node of the cluster has so much: {found}",
+            "Ask for less (--num-gpus, --memory-gb), or run it on a cluster that has it.",
         )
+    return places
+
+
+def _raise_if_fatal(ray: Any, error: Exception) -> None:
+    """Raise what is no worker's death, so that trying again cannot help."""
+    from ray.exceptions import ObjectStoreFullError, OutOfDiskError
+
+    if isinstance(error, OutOfDiskError | ObjectStoreFullError):
+        folder = ray._private.worker._global_node.get_session_dir_path()
+        raise DiskError(
+            f"Ray has no space left to spill objects to {folder} ({room(folder)})",
+            f"Make room there, or have Ray use another disk: RAY_TMPDIR=FOLDER. {AGAIN}",
+            True,
+        ) from error
+    if "creation task" in str(error):  # no actor can start: no unit is to blame
+        raise MinerError(f"Ray workers cannot start: {_cause(error)}") from error
+
+
+def _assert_working(ray: Any) -> None:
+    """Raise MinerError if the cluster runs nothing any more: the blocks without receipts are then nobody's fault."""
+    from ray.exceptions import RayError
+
+    try:
+        ray.get(ray.remote(num_cpus=0)(_answer).remote(), timeout=_ANSWER_S)
+    except RayError as error:
+        raise MinerError(f"the Ray cluster does not work any more: {_cause(error)}", AGAIN) from error
+
+
+def _answer() -> bool:
+    return True
+
+
+def _watch_head(ray: Any, notify: Callable[[str], None]) -> None:
+    """Tell when the head of the cluster is gone: within a minute Ray then ends this process, without a word to us."""
+    head, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    misses = 0
+    while ray.is_initialized() and misses < 2:
+        try:
+            socket.create_connection((head, int(port)), _KNOCK_S).close()
+            misses = 0
+        except OSError:
+            misses += 1
+        time.sleep(_KNOCK_S)
+    if ray.is_initialized():
+        notify(f"the head of the Ray cluster, {head}, does not answer; without it Ray ends this run. {AGAIN}")
 
 
 def _shown(resources: Mapping[str, float]) -> str:
-    return f"{resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU"
+    memory = f", {resources['memory'] / 1e9:.1f} GB memory" if "memory" in resources else ""
+    return f"{resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU{memory}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
@@ -9,9 +11,11 @@ from pydantic import Field
 from jobs.cut import CutConfig
 from jobs.embed import EmbedConfig
 from jobs.run import Listener, Result, open_lake, plan_document
-from miner.embed import default_encoders
+from miner.conflicts import OnConflict
+from miner.embed import default_encoders, table_of
 from miner.ingest import IngestStage
 from miner.lake import open_source
+from miner.replacement import IngestReport, foresee
 from miner.stage import Stage
 from miner.store import Store
 
@@ -22,6 +26,7 @@ class IngestConfig(CutConfig, EmbedConfig):
     source: str = Field(description="folder of recordings")
     reader: str | None = Field(None, description="dataset format; detected if not given")
     dataset: str | None = Field(None, description="name of the dataset in the lake; the reader's by default")
+    on_conflict: OnConflict = Field("keep", description="scenes that are in the lake: keep (unread), check or replace")
 
 
 def run(config: IngestConfig, listener: Listener) -> Result:
@@ -30,22 +35,34 @@ def run(config: IngestConfig, listener: Listener) -> Result:
     config.cut_stage(Store.at(config.lake))  # what is wrong with recipe, views or weights is told before anything is
     config.embed_stage(Store.at(config.lake))  # written
     lake = open_lake(config, listener, new=True)
+    ingested = lake.ingest(reader, on_conflict=config.on_conflict)
     reports = [
-        lake.ingest(reader),
+        ingested,
         lake.cut(config.clip_seconds),
         lake.embed(config.encoder, config.views, config.num_gpus),
         *lake.index(),
     ]
     encoders = list(config.encoder or default_encoders(lake.store))
+    reports[0] = replace(ingested, notes=[*ingested.notes, *_lost_vectors(ingested, encoders)])
     facts = {"source": config.source, "reader": reader.name, "encoders": encoders}
     return Result("ingest", lake.uri, reports, facts, config.max_bad)
+
+
+def _lost_vectors(report: IngestReport, encoders: Sequence[str]) -> list[str]:
+    """What went with replaced scenes and is not made anew by this run."""
+    made = {table_of(encoder) for encoder in encoders}
+    lost = [table for table in report.removed if table.startswith("embeddings/") and table not in made]
+    again = "this run does not make them: miner embed LAKE --encoder NAME, with --from FILE where they were given"
+    return [f"{report.removed[table]:,} vectors of {table} went with the replaced scenes; {again}." for table in lost]
 
 
 def plan(config: IngestConfig) -> dict[str, Any]:
     """What `run` would do, without writing anything."""
     reader = open_source(config.source, config.reader, config.dataset)
     store = Store.at(config.lake)
+    store = Store.open(config.lake) if store.exists("lineage") else store
     stages: list[Stage] = [IngestStage(reader)]
     if store.exists("scenes"):
         stages += [config.cut_stage(store), config.embed_stage(store)]
-    return plan_document("ingest", store, stages, {"source": config.source, "reader": reader.name})
+    facts = {"source": config.source, "reader": reader.name, **foresee(store, reader, config.on_conflict)}
+    return plan_document("ingest", store, stages, facts)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs import text
+from jobs.interrupts import interruptible
 
 if TYPE_CHECKING:
     from jobs.run import Listener, Result
@@ -33,11 +34,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
 Retry = Annotated[bool, typer.Option("--retry-quarantined", help="Try again what is in quarantine.")]
 Gpus = Annotated[float | None, typer.Option("--num-gpus", help="GPUs per worker; 0.25: four workers share one. [0]")]
+UnitTimeout = Annotated[
+    float | None, typer.Option("--unit-timeout", help="Seconds a file or scene may take to read. [300]")
+]
+MemoryGb = Annotated[float | None, typer.Option("--memory-gb", help="Memory each Ray worker is given.")]
 
 
-def engine_options(executor: str | None, no_wait: bool, max_bad: float | None, retry: bool) -> dict[str, Any]:
+def engine_options(
+    executor: str | None, no_wait: bool, max_bad: float | None, retry: bool, **more: float | None
+) -> dict[str, Any]:
+    """What the command line says of the engine, by the keys of the config."""
     flags = {"wait": False if no_wait else None, "retry_quarantined": retry or None}
-    return {"executor": executor, "max_bad": max_bad, **flags}
+    return {"executor": executor, "max_bad": max_bad, **flags, **more}
 
 
 def resolved(model: Any, file: Path | None, settings: list[str] | None, given: dict[str, Any]) -> Any:
@@ -63,7 +71,9 @@ def go(
     if dry_run:
         say(plan(config), as_json, text.plan_text)
         return
-    with listener(run.__module__.rpartition(".")[2]) as watching:
+    from miner.disk import disk_errors
+
+    with listener(run.__module__.rpartition(".")[2]) as watching, interruptible(), disk_errors(config.lake):
         result = run(config, watching)
     say(result.to_dict(), as_json, text.result_text)
     if result.exit_code:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jobs.config import JobConfig
+from jobs.versions import untested
 from miner.executor import Executor, LocalExecutor, Progress, Report
 from miner.lake import Lake, create, open
 from miner.plan import make_plan
@@ -49,25 +50,29 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """The result as one JSON document."""
         stages = [asdict(report) for report in self.reports]
-        return {"job": self.job, "lake": self.lake, **self.facts, "changed": self.changed, "stages": stages}
+        end = {"max_bad": self.max_bad, "exit_code": self.exit_code}
+        return {"job": self.job, "lake": self.lake, **self.facts, "changed": self.changed, "stages": stages, **end}
 
 
 def make_executor(config: JobConfig, listener: Listener) -> Executor:
     """The executor of a config. Ray is imported, and started, only when there is something to run."""
     common: dict[str, Any] = {"wait": config.wait, "retry_quarantined": config.retry_quarantined}
+    common |= {"unit_timeout_s": config.unit_timeout_s}
     common |= {"on_progress": listener.on_progress, "notify": listener.notify}
     if config.executor == "local":
         return LocalExecutor(threads=config.num_cpus or 0, **common)
     from jobs.engine import RayExecutor
 
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-    return RayExecutor(address=address, num_cpus=config.num_cpus, **common)
+    return RayExecutor(address=address, num_cpus=config.num_cpus, memory_gb=config.memory_gb, **common)
 
 
 def open_lake(config: JobConfig, listener: Listener, new: bool = False) -> Lake:
     """The lake of a config, made if `new`, with the executor and the settings of the config."""
     lake = (create if new else open)(config.lake, make_executor(config, listener))
     lake.settings = config.model_dump(mode="json")
+    for line in untested():
+        listener.notify(line)
     return lake
 
 
@@ -75,6 +80,7 @@ def plan_document(
     job: str, store: Store, stages: Sequence[Stage], facts: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """What a job would do, without writing anything: units and pending units per stage."""
+    store.assert_current()
     plans = [make_plan(store, stage) for stage in stages]
     counts = [{"stage": each.stage.name, "units": each.total, "pending": each.pending} for each in plans]
     return {"job": job, "lake": store.uri, **(facts or {}), "stages": counts}

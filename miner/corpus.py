@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from miner.indexes import Index
 from miner.indexes.flat import FlatIndex
 from miner.query.filters import CLIP_COLUMNS, Filter
 from miner.schema import CLIPS
+from miner.sound import Sound, check_manifests, readable
 from miner.store import Store, one_of
 
 Vector = NDArray[np.float32]
@@ -28,6 +29,8 @@ _CLIP = ["clip_id", "scene_id", "start_ns", "end_ns"]
 class Corpus:
     """An index and which clips its rows are in: pairs (row, clip), by row; clip -1 where a row is in none.
 
+    `sound` reads what else an answer needs of the lake; it is None for a corpus of no lake.
+
     Loading it costs more than a search: who asks again keeps it.
     """
 
@@ -35,6 +38,7 @@ class Corpus:
     clips: pa.Table
     row: Ints
     clip: Ints
+    sound: Sound | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def load(cls, store: Store, encoder: str | None = None, modality: str | None = None) -> Corpus:
@@ -44,11 +48,12 @@ class Corpus:
     @classmethod
     def of(cls, store: Store, table: str) -> Corpus:
         """Vectors of a table of embeddings, and clips, as they are now."""
-        index = FlatIndex.load(store, table)
-        clips = store.scan("clips", _CLIP) if store.exists("clips") else CLIPS.empty_table().select(_CLIP)
+        sound = Sound(store)
+        index = FlatIndex.load(store, table, sound=sound)
+        clips = sound.scan("clips", _CLIP) if sound.has("clips") else CLIPS.empty_table().select(_CLIP)
         clips = clips.sort_by([("scene_id", "ascending"), ("start_ns", "ascending"), ("clip_id", "ascending")])
         row, clip = _join(index.rows, clips)
-        return cls(index, clips, row, clip)
+        return cls(index, clips, row, clip, sound)
 
 
 def choose_table(store: Store, encoder: str | None, modality: str | None = None) -> str:
@@ -57,7 +62,10 @@ def choose_table(store: Store, encoder: str | None, modality: str | None = None)
     Raises NotFound with the command that would make it; UsageError where there are several to choose from, or where
     the encoder's are of another modality.
     """
-    of = {table: (_said(store, table, "encoder"), _said(store, table, "modality")) for table in store.vector_tables()}
+    with readable(store):
+        tables = store.vector_tables()
+        check_manifests(store, tables)
+        of = {table: (_said(store, table, "encoder"), _said(store, table, "modality")) for table in tables}
     encoder = encoder or _only_encoder(store, of, modality)
     table = f"embeddings/{slug(encoder)}"
     if of.get(table, ("", ""))[0] != encoder:
@@ -135,10 +143,11 @@ def _clip_rows(store: Store, corpus: Corpus, where: Filter) -> pa.Table:
     number = pa.array([*range(len(corpus.clips)), None], pa.int64())
     if not where.categories and not set(where.columns) & (set(CLIP_COLUMNS) - {"scene_id"}):
         return pa.table({"clip": number})
-    if not store.exists("clip_facts"):
+    sound = corpus.sound or Sound(store)
+    if not sound.has("clip_facts"):
         raise NotFound(f"{store.uri} has no clip_facts, which the filter needs", "Make them with: miner index LAKE")
     wanted = [name for name in where.columns if name in CLIP_COLUMNS] + (["categories"] if where.categories else [])
-    facts = store.scan("clip_facts", sorted({*wanted, "clip_id"}))
+    facts = sound.scan("clip_facts", sorted({*wanted, "clip_id"}))
     place = pc.index_in(corpus.clips["clip_id"], facts["clip_id"].combine_chunks())
     return (
         where.clip_columns(facts)

@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from embeddings.encoder import Encoder, encode_all, encode_sweeps, slug
 from miner.decode import Recordings
 from miner.decode.image import Picture
-from miner.decode.quality import quality_of
+from miner.decode.quality import is_of_another_size, quality_of
 from miner.decode.sweep import Sweep
 from miner.decode.views import crop_views, min_side_for, regions
 from miner.encoders import get_encoder, in_version
 from miner.errors import BadInput, MinerError, NotFound, UsageError
 from miner.ids import make_id
+from miner.limits import limited
 from miner.plan import scene_counts
 from miner.schema import ASSETS, REGION, embeddings_schema
 from miner.stage import Apply, Failure, Outcome, Output, Prepare, Stage, with_failures
@@ -41,6 +42,7 @@ _READING = [
     "offset",
     "length",
     "fileformat",
+    "intrinsic",
 ]
 DEFAULT_ENCODERS = {"camera": "lite", "lidar": "descriptor"}
 DEFAULT_VIEWS = "whole+tiles"
@@ -185,8 +187,9 @@ class EmbedStage(Stage):
         with Recordings() as recordings:
             # Neighbours in a container cost one opening, and a video decodes forwards.
             for place in sorted(range(len(rows)), key=lambda i: _place(rows[i])):
+                unit = rows[place]
                 try:
-                    cells[place] = self._read(recordings, rows[place])
+                    cells[place] = limited(unit["key"], unit["uri"], partial(self._read, recordings, unit))
                 except BadInput as bad:
                     failures[place] = bad
         columns = {name: ASSETS.field(name).type for name in _FACTS} | {"regions": pa.list_(REGION)}
@@ -201,12 +204,14 @@ class EmbedStage(Stage):
             found = "a LiDAR sweep" if isinstance(read, Sweep) else "a picture"
             raise BadInput("wrong-modality", f"{unit['uri']}: {found}, but the reading is of {unit['modality']}")
         facts = {"sha256": hashlib.sha256(read.data).hexdigest(), "num_bytes": len(read.data), "flags": []}
-        return facts | (self._sweep(read) if isinstance(read, Sweep) else self._picture(read))
+        return facts | (self._sweep(read) if isinstance(read, Sweep) else self._picture(read, unit["intrinsic"]))
 
-    def _picture(self, frame: Picture) -> dict[str, Any]:
+    def _picture(self, frame: Picture, intrinsic: list[float] | None) -> dict[str, Any]:
         parts = regions(frame.width, frame.height, self.views)
         cell: dict[str, Any] = {"width": frame.width, "height": frame.height}
         cell["regions"] = [part and part._asdict() for part in parts]
+        if intrinsic and is_of_another_size(frame.width, frame.height, intrinsic):
+            cell["flags"] = ["size-mismatch"]
         pixels = None
         for encoder in sorted(self._of("camera"), key=lambda encoder: encoder.input.size):
             side = min_side_for(encoder.input.size)

@@ -5,6 +5,7 @@ MinerError                exit 1   something failed; the message says what, wher
 |   |-- UnknownName       exit 2   no such plugin, column or table; the message lists the known ones
 |   `-- SchemaError       exit 2   a table does not have the declared columns and types
 |-- NotFound              exit 4   a lake, table, clip, reading or file is not there
+|-- Damaged               exit 1   files of the lake are not what was written, or are gone
 |-- Conflict              exit 5   somebody else holds the table, or it changed under us
 `-- BadInput              (none)   one unit's data is bad: it goes to quarantine, the run goes on
 """
@@ -55,6 +56,10 @@ class NotFound(MinerError):
     """A lake, table, clip, reading or file is not there."""
 
     exit_code = 4
+
+
+class Damaged(MinerError):
+    """Files of the lake are not what was written, or are gone, and without them there is no answer."""
 
 
 class Conflict(MinerError):

@@ -20,12 +20,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from miner.commit import Committer
+from miner.digests import seal
 from miner.errors import MinerError
+from miner.failpoints import failpoint
 from miner.lease import lease
+from miner.limits import UNIT_TIMEOUT_S
 from miner.lineage import Run, Span, record, recover, unrecorded
 from miner.plan import Plan, forget_quarantined, make_plan, pending
+from miner.runlog import RunLog, logged
 from miner.stage import Failure, Reduction, Stage
-from miner.store import Store
+from miner.store import RUN, Store
+from miner.versions import OWNED, content_version
 from miner.worker import BlockWorker, Receipt
 
 MAX_ATTEMPTS = 3
@@ -69,10 +74,14 @@ class Report:
 
 @dataclass
 class Executor(ABC):
-    """Runs stages and reductions over a lake. Subclasses say where the blocks of a stage are worked on."""
+    """Runs stages and reductions over a lake. Subclasses say where the blocks of a stage are worked on.
+
+    `unit_timeout_s` is how long reading one unit may take before it goes to quarantine.
+    """
 
     wait: bool = True
     retry_quarantined: bool = False
+    unit_timeout_s: float = UNIT_TIMEOUT_S
     on_progress: Callable[[Progress], None] = lambda progress: None
     notify: Callable[[str], None] = lambda message: None
 
@@ -91,6 +100,10 @@ class Executor(ABC):
 
     def map(self, stage: Stage, store: Store, run: Run) -> Report:
         """Bring the stage's outputs up to its input; the same call again changes nothing."""
+        with logged(store, run, f"stage {stage.name}") as log:
+            return self._map(stage, store, run, log)
+
+    def _map(self, stage: Stage, store: Store, run: Run, log: RunLog) -> Report:
         started = time.perf_counter()
         plan = make_plan(store, stage)  # before any table is made: it raises what is wrong with the stage's input
         store.ensure("quarantine")
@@ -110,71 +123,77 @@ class Executor(ABC):
             committer = Committer(store, stage, run, assert_held)
             try:
                 for chunk in pending(store, plan):
-                    self._run_chunk(store, plan, chunk, committer)
+                    self._run_chunk(_Job(store, plan, committer, log), chunk)
             finally:  # also when interrupted: what is finished counts
                 committer.flush()
             report = _report(plan, committer, store, started)
             record(store, run, inputs, committer.spans(), _cost(report, committer))
+            seal(store, [*tables, "quarantine", "lineage"])
         return report
 
     def reduce(self, reduction: Reduction, store: Store, run: Run) -> Report:
         """Replace the reduction's rows if a table it reads has changed since they were computed."""
         started = time.perf_counter()
-        table = reduction.output.table
-        store.ensure(table, reduction.output.schema)
-        rows: dict[str, int] = {}
-        if is_stale(reduction, store) or unrecorded(store, table):
-            with lease(store, [table], run.run_id, self.wait, self.notify):
-                recover(store, table)
-                if is_stale(reduction, store):  # another run may have made the rows while this one waited
-                    inputs, before = _inputs(store, reduction), store.version(table)
-                    stamp = run.stamp(stage=reduction.name, owned=reduction.owned, source=repr(inputs))
-                    self.run_reduction(reduction, store, stamp)
-                    rows = {table: store.count(table, reduction.owned)}
-                    cost = {"seconds": round(time.perf_counter() - started, 3)}
-                    record(store, run, inputs, [Span(table, before + 1, store.version(table))], cost)
-        seconds = time.perf_counter() - started
+        with logged(store, run, f"stage {reduction.name}"):
+            rows = self._reduce(reduction, store, run, started)
+        table, seconds = reduction.output.table, time.perf_counter() - started
         return Report(reduction.name, 0, 0, 0, 0, rows, {table: store.version(table)}, seconds)
 
-    def _run_chunk(self, store: Store, plan: Plan, chunk: pa.Table, committer: Committer) -> None:
+    def _reduce(self, reduction: Reduction, store: Store, run: Run, started: float) -> dict[str, int]:
+        table = reduction.output.table
+        store.ensure(table, reduction.output.schema)
+        if not is_stale(reduction, store) and not unrecorded(store, table):
+            return {}
+        with lease(store, [table], run.run_id, self.wait, self.notify):
+            recover(store, table)
+            if not is_stale(reduction, store):  # another run made the rows while this one waited
+                return {}
+            inputs, before = _inputs(store, reduction), store.version(table)
+            stamp = run.stamp(stage=reduction.name, owned=reduction.owned, source=repr(inputs))
+            self.run_reduction(reduction, store, stamp)
+            failpoint("reduce:after")
+            cost = {"seconds": round(time.perf_counter() - started, 3)}
+            record(store, run, inputs, [Span(table, before + 1, store.version(table))], cost)
+            seal(store, [table, "lineage"])
+            return {table: store.count(table, reduction.owned)}
+
+    def _run_chunk(self, job: _Job, chunk: pa.Table) -> None:
         """Work on the pending units of one chunk until each is committed or in quarantine."""
-        blocks, attempts, alone = _blocks(chunk, self.workers, plan.stage), 0, False
+        blocks, attempts, alone = _blocks(chunk, self.workers, job.plan.stage), 0, False
         while blocks:
-            left = self._round(store, plan, [[block] for block in blocks] if alone else [blocks], committer)
+            left = self._round(job, [[block] for block in blocks] if alone else [blocks])
             if left and all(len(each.block) == 1 for each in left):
                 attempts += 1
                 # Who shares a worker with a unit that kills it gives no receipt either: from now on one at a time.
                 alone = any(each.receipt is None for each in left)
             if attempts == MAX_ATTEMPTS:
-                _refuse_if_all_failed(plan, chunk, committer, left)
+                _refuse_if_all_failed(job, chunk, left)
                 keys = tuple(each.block["key"][0].as_py() for each in left)
-                committer.add(Receipt(keys, failures=[each.failure() for each in left]))
+                job.committer.add(Receipt(keys, failures=[each.failure(job) for each in left]))
                 break
             blocks = [piece for each in left for piece in _split(each.block)]
-        committer.flush()
-        self._show(plan, committer)
+        job.committer.flush()
+        self._show(job)
 
-    def _round(
-        self, store: Store, plan: Plan, batches: Sequence[Sequence[pa.Table]], committer: Committer
-    ) -> list[_Unfinished]:
+    def _round(self, job: _Job, batches: Sequence[Sequence[pa.Table]]) -> list[_Unfinished]:
         """Run batches of blocks one after the other; gives the blocks that are not done, and why if it is known."""
         left = {block["key"][0].as_py(): _Unfinished(block, None) for batch in batches for block in batch}
         for batch in batches:
-            with closing(self.run_blocks(plan.stage, store, batch)) as receipts:  # an error here stops the workers too
+            with closing(self.run_blocks(job.plan.stage, job.store, batch)) as receipts:  # an error stops the workers
                 for receipt in receipts:
                     first = receipt.units[0]
                     if receipt.fatal is not None:
-                        raise receipt.fatal
-                    if receipt.error:
+                        raise job.told(receipt.fatal, receipt.trace)
+                    if receipt.cause:
                         left[first] = _Unfinished(left[first].block, receipt)
                     elif left.pop(first, None) is not None:  # each block counts once
-                        committer.add(receipt)
-                        self._show(plan, committer)
+                        job.committer.add(receipt)
+                        self._show(job)
         return list(left.values())
 
-    def _show(self, plan: Plan, committer: Committer) -> None:
-        done = plan.total - plan.open_units + committer.taken
-        self.on_progress(Progress(plan.stage.name, done, plan.total, len(committer.failures)))
+    def _show(self, job: _Job) -> None:
+        done = job.plan.total - job.plan.open_units + job.committer.taken
+        self.on_progress(Progress(job.plan.stage.name, done, job.plan.total, len(job.committer.failures)))
 
 
 @dataclass
@@ -188,7 +207,7 @@ class LocalExecutor(Executor):
         return self.threads or len(os.sched_getaffinity(0))
 
     def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Generator[Receipt, None, None]:
-        worker = BlockWorker(stage, store)
+        worker = BlockWorker(stage, store, self.unit_timeout_s)
         with ThreadPoolExecutor(self.workers) as pool:
             futures = [pool.submit(worker, block) for block in blocks]
             given: set[Future[Receipt]] = set()
@@ -206,7 +225,25 @@ class LocalExecutor(Executor):
 
 def replace_rows(reduction: Reduction, store: Store, stamp: Mapping[str, str]) -> None:
     """Compute a reduction and make its rows the only ones it owns, wherever this runs."""
-    store.replace(reduction.output.table, reduction.compute(store), reduction.owned, stamp)
+    rows = reduction.compute(store)
+    failpoint("reduce:before")
+    store.replace(reduction.output.table, rows, reduction.owned, stamp)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One `map` at work."""
+
+    store: Store
+    plan: Plan
+    committer: Committer
+    log: RunLog
+
+    def told(self, error: MinerError, trace: str) -> MinerError:
+        """A worker's error, its trace kept; with where that is, if there is no better next step."""
+        where = self.log.keep(f"stage {self.plan.stage.name}", trace)
+        error.hint = error.hint or where
+        return error
 
 
 @dataclass(frozen=True)
@@ -216,12 +253,13 @@ class _Unfinished:
     block: pa.Table
     receipt: Receipt | None
 
-    def failure(self) -> Failure:
+    def failure(self, job: _Job) -> Failure:
         """The quarantine record of a single unit that was tried often enough."""
         [unit] = self.block.select(["key", "scene_id"]).to_pylist()
         if self.receipt is None:
             return Failure(**unit, reason="worker-died", detail=_DIED, attempts=MAX_ATTEMPTS)
-        detail = _last_line(self.receipt.error)
+        where = job.log.keep(f"stage {job.plan.stage.name}, unit {unit['key']}", self.receipt.trace)
+        detail = f"{self.receipt.cause}. {where}"
         return Failure(**unit, reason=self.receipt.reason, detail=detail, attempts=MAX_ATTEMPTS)
 
 
@@ -242,21 +280,21 @@ def _split(block: pa.Table) -> list[pa.Table]:
     return [block.slice(start, size) for start in range(0, len(block), size)]
 
 
-def _refuse_if_all_failed(plan: Plan, chunk: pa.Table, committer: Committer, left: Sequence[_Unfinished]) -> None:
+def _refuse_if_all_failed(job: _Job, chunk: pa.Table, left: Sequence[_Unfinished]) -> None:
     """Where nothing ever got through, the stage or its surroundings are broken: no unit is to blame."""
-    if len(chunk) > 1 and not committer.taken and plan.open_units == plan.total:
-        cause = next((each.receipt.error for each in left if each.receipt is not None), _ALL_DIED)
-        raise MinerError(f"stage {plan.stage.name}: not one of {len(chunk):,} units got through", cause)
-
-
-def _last_line(text: str) -> str:
-    return next((line for line in reversed(text.strip().splitlines()) if line.strip()), "")
+    if len(chunk) == 1 or job.committer.taken or job.plan.open_units != job.plan.total:
+        return
+    what = f"stage {job.plan.stage.name}: not one of {len(chunk):,} units got through"
+    receipt = next((each.receipt for each in left if each.receipt is not None), None)
+    if receipt is None:
+        raise MinerError(what, _ALL_DIED)
+    raise MinerError(f"{what}, e.g. {receipt.cause}", job.log.keep(what, receipt.trace))
 
 
 def _has_work(store: Store, plan: Plan) -> bool:
     """Whether a unit is pending. Keys are listed only where open scenes may be open for their quarantined units
     alone."""
-    if not plan.open_scenes.any() or not plan.quarantined:
+    if not plan.open_scenes.any() or not (plan.quarantined or plan.dropped):
         return bool(plan.open_scenes.any())
     return next(pending(store, plan), None) is not None
 
@@ -265,12 +303,18 @@ def is_stale(reduction: Reduction, store: Store) -> bool:
     """Whether a table the reduction reads has changed since its rows were computed."""
     source = repr(_inputs(store, reduction))
     history = store.history(reduction.output.table) if store.exists(reduction.output.table) else iter(())
-    latest = next((each for each in history if each.properties.get("miner.owned") == reduction.owned), None)
-    return latest is None or latest.properties["miner.source"] != source
+    for commit in history:
+        if commit.properties.get(OWNED) == reduction.owned:
+            return commit.properties["miner.source"] != source
+        if commit.operation == "Restore" and RUN in commit.properties:
+            return True  # the rows are those of an older version
+    return True
 
 
 def _inputs(store: Store, reduction: Reduction) -> list[Span]:
-    return [Span(name, store.version(name), store.version(name)) for name in reduction.reads]
+    """What the reduction reads, as the versions that wrote these rows: compaction changes nothing for it."""
+    versions = [(name, content_version(store, name)) for name in reduction.reads]
+    return [Span(name, version, version) for name, version in versions]
 
 
 def _report(plan: Plan, committer: Committer | None, store: Store, started: float) -> Report:

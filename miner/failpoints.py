@@ -33,6 +33,7 @@ NAMES = {
     "index:between-tables": "the key index of one table is built, the next is not",
     "digests:before": "a table is changed, its new files have no digests",
     "compact:between-tables": "one table is compacted, the next is not",
+    "restore:between-tables": "the scenes that lose rows are out of `scenes`, the table is as it was",
     "compact:before-cleanup": "a table is compacted, its old files are there",
     "replace:between-tables": "a conflicting scene is out of one table and not of the next",
     "migrate:between-tables": "one table has the new columns, the next has not",

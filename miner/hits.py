@@ -50,7 +50,7 @@ _IN_NOTEBOOK = 24
 class Hit:
     """A clip or frame that was found, with its best frame.
 
-    `clip_id`, `start_ns` and `end_ns` are None for a frame in no clip, `uri` for a reading the lake no longer knows.
+    `clip_id`, `start_ns` and `end_ns` are None for a frame in no clip, `uri` for one of a lake that has vectors only.
     `evidence` is the score by kind of reading; `region` the part of the frame that scored, None for all of it; `why`
     says in words what is special, where a verb knows.
     """
@@ -95,7 +95,10 @@ class Hit:
 
 @dataclass(frozen=True, repr=False)
 class Hits(Sequence[Hit]):
-    """Hits by score descending, and what was asked of what: `table_version` of the vectors of `encoder` in `lake`."""
+    """Hits by score descending, and what was asked of what: `table_version` of the vectors of `encoder` in `lake`.
+
+    `notes` tell what the answer lacks, such as vectors in a damaged file.
+    """
 
     lake: str
     query: Mapping[str, Any]
@@ -104,6 +107,7 @@ class Hits(Sequence[Hit]):
     table_version: int
     elapsed_ms: float
     hits: tuple[Hit, ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -129,6 +133,7 @@ class Hits(Sequence[Hit]):
             "index_id": self.index_id,
             "table_version": self.table_version,
             "elapsed_ms": self.elapsed_ms,
+            "notes": list(self.notes),
             "hits": [hit.to_dict() for hit in self.hits],
         }
 
@@ -143,16 +148,17 @@ class Hits(Sequence[Hit]):
         return frame
 
     def __repr__(self) -> str:
-        return f"{self.headline}\n{_text_table(self.hits)}" if self.hits else f"{self.headline}\nnothing found"
+        lines = [self.headline, *(f"Note: {_plain(note)}" for note in self.notes)]
+        return "\n".join([*lines, _text_table(self.hits) if self.hits else "nothing found"])
 
     def _repr_html_(self) -> str:
         more = len(self.hits) - _IN_NOTEBOOK
         note = f"<p>and {more} more: <code>to_html(path)</code> shows all</p>" if more > 0 else ""
-        return f"<style>{_STYLE}</style>{_grid(self.hits[:_IN_NOTEBOOK], self.headline)}{note}"
+        return f"<style>{_STYLE}</style>{_grid(self.hits[:_IN_NOTEBOOK], self.headline, self.notes)}{note}"
 
     def to_html(self, path: str | Path | None = None, title: str = "scene-miner") -> str:
         """One self-contained page with a picture per hit; also written to `path`, if given."""
-        body = _grid(self.hits, self.headline)
+        body = _grid(self.hits, self.headline, self.notes)
         text = _PAGE.format(title=html.escape(_plain(title)), style=_STYLE, body=body)
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
@@ -233,13 +239,14 @@ _PAGE = """<!doctype html>
 """
 
 
-def _grid(hits: Sequence[Hit], headline: str) -> str:
+def _grid(hits: Sequence[Hit], headline: str, notes: Sequence[str]) -> str:
     with Recordings() as recordings:
         cells = [_cell(recordings, hit) for hit in hits]
     rows = ("".join(cells[start : start + _COLUMNS]) for start in range(0, len(cells), _COLUMNS))
     table = "".join(f"<tr>{row}</tr>" for row in rows)
     found = f"<table><tbody>{table}</tbody></table>" if cells else "<p>nothing found</p>"
-    return f'<div class="miner-hits"><h3>{html.escape(headline)}</h3>{found}</div>'
+    said = "".join(f"<p><b>Note: {_escaped(note)}</b></p>" for note in notes)
+    return f'<div class="miner-hits"><h3>{html.escape(headline)}</h3>{said}{found}</div>'
 
 
 def _cell(recordings: Recordings, hit: Hit) -> str:

@@ -4,10 +4,12 @@ opened."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
 from miner.errors import BadInput, UsageError
+from miner.limits import limited
 from miner.readers import Reader
 from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES, check
 from miner.stage import Apply, Failure, Outcome, Output, Stage
@@ -55,7 +57,7 @@ class IngestStage(Stage):
         failures = []
         for unit in units.to_pylist():
             try:
-                tables = self.reader.read(unit["name"])
+                tables = limited(unit["key"], f"scene {unit['name']}", partial(self.reader.read, unit["name"]))
             except BadInput as bad:
                 failures.append(Failure(unit["key"], unit["scene_id"], bad.reason, bad.detail))
                 continue

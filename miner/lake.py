@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 import miner
 from embeddings.encoder import Encoder
 from embeddings.plugins import UnknownPlugin, load_plugin, plugin_names
 from miner.clips import CutStage, choose_recipe
+from miner.compact import RETAIN, Compacted, Compaction, advice, compact, seconds_of
+from miner.compact import foresee as foresee_compaction
+from miner.conflicts import OnConflict, first_look
 from miner.corpus import Corpus, choose_table
 from miner.describe import describe, show
+from miner.digests import seal
 from miner.embed import EmbedStage
 from miner.encoders import get_encoder
 from miner.errors import NotFound, UnknownName, UsageError
 from miner.executor import Executor, LocalExecutor, Report
+from miner.failpoints import failpoint
 from miner.hits import Hits
+from miner.ids import check_label, check_name
 from miner.imported import ImportStage
 from miner.index import KEYED, reductions
 from miner.indexes import Index
 from miner.ingest import IngestStage
+from miner.lease import lease
 from miner.lineage import Run
+from miner.migrate import Migration, foresee, migrate
+from miner.object_store import check_uri, is_remote, local_path
+from miner.quarantine import choose, records
 from miner.rare import rare
 from miner.readers import Reader, find_reader
+from miner.readers.places import place_of
+from miner.replacement import IngestReport, settle
+from miner.restore import Known, Restoration, Restored, known_versions, restore
+from miner.restore import foresee as foresee_restore
+from miner.schema import SCHEMA_VERSION
 from miner.search import Query, search
-from miner.store import Store, one_of
-from miner.verify import Check, verify
+from miner.sound import readable
+from miner.store import Store
+from miner.verify import Check, verify, verify_deep
 
 Texts = str | Path | Sequence[str | Path]
 
@@ -55,16 +72,27 @@ class Lake:
 
     # -- filling -----------------------------------------------------------------------------------------------------
 
-    def ingest(self, source: Reader | str | Path, reader: str | None = None, dataset: str | None = None) -> Report:
+    def ingest(
+        self,
+        source: Reader | str | Path,
+        reader: str | None = None,
+        dataset: str | None = None,
+        on_conflict: OnConflict = "keep",
+    ) -> IngestReport:
         """Take in the metadata of a source: scenes, readings, annotations. No recording is opened.
 
         `source` is a folder, whose format is detected where `reader` does not name it, or a reader; `dataset` is the
-        name its scenes get in the lake.
+        name its scenes get in the lake. `on_conflict` is about scenes that are in the lake: `keep` does not read them
+        again; `check` compares them, recordings that embed has read included, and puts those with other content into
+        quarantine; `replace` takes such a scene out of all tables and in anew.
         """
         opened = open_source(str(source), reader, dataset) if isinstance(source, str | Path) else source
         config = {"source": opened.source, "reader": reader or opened.name, "dataset": opened.dataset}
-        report = self.executor.map(IngestStage(opened), self.store, self._run("ingest", config))
-        return replace(report, notes=_notes(self.store, opened)) if report.done_before else report
+        config["on_conflict"] = on_conflict
+        settled = settle(self.store, opened, on_conflict, self.executor, self._run("replace", config))
+        report = settled.report(self.executor.map(IngestStage(opened), self.store, self._run("ingest", config)))
+        notes = [*report.notes, *first_look(self.store, opened)] if report.scenes["kept"] else report.notes
+        return replace(report, notes=notes)
 
     def cut(self, window_s: float | None = None) -> Report:
         """Cut scenes into clips of `window_s` seconds (10 unless the lake has clips of another length)."""
@@ -83,7 +111,7 @@ class Lake:
 
     def embed_from(self, file: str | Path, encoder: str) -> Report:
         """Write vectors the user already has: see `miner.imported.ImportStage` for the files it takes."""
-        stage = ImportStage(Path(file), encoder)
+        stage = ImportStage(Path(file), check_name("encoder", encoder))
         run = self._run("embed", {"file": str(file), "encoder": encoder})
         report = self.executor.map(stage, self.store, run)
         return replace(report, notes=stage.notes(self.store, report.done_before))
@@ -91,16 +119,40 @@ class Lake:
     def index(self) -> list[Report]:
         """Bring key indexes, clip facts and index manifests up to the tables."""
         for table in (*KEYED, *self.store.vector_tables()):
-            if self.store.exists(table):
-                self.store.index_keys(table)
+            self._index_keys(table)
+            failpoint("index:between-tables")
         for table in ("scenes", "sample_data", "annotations", "clips"):
             self.store.ensure(table)
         reports = [
             self.executor.reduce(each, self.store, self._run("index", {"kind": each.name}))
             for each in reductions(self.store)
         ]
-        self.store.index_keys("clip_facts")  # last: its rows are new
-        return reports
+        self._index_keys("clip_facts")  # last: its rows are new
+        seal(self.store)
+        notes = advice(self.store, (*KEYED, *self.store.vector_tables()))
+        return [replace(reports[0], notes=[*reports[0].notes, *notes]), *reports[1:]]
+
+    # -- keeping -----------------------------------------------------------------------------------------------------
+
+    def compact(self, retain: str = RETAIN, table: str | None = None, dry_run: bool = False) -> list[Compacted]:
+        """Merge small fragments, remove old versions and files that no version has; what the lake says stays the same.
+
+        `retain` is how long a version is kept after another followed: 7d, 36h, 0. Versions with a tag of yours stay.
+        """
+        run = self._run("compact", {"retain": retain})
+        how = Compaction(run, seconds_of(retain), self.executor.wait, self.executor.notify)
+        return (foresee_compaction if dry_run else compact)(self.store, how, table)
+
+    def versions(self, table: str) -> list[Known]:
+        """The versions of a table that can be gone back to, newest first."""
+        return known_versions(self.store, table)
+
+    def restore(self, table: str, version: int, dry_run: bool = False) -> Restored:
+        """Make the rows of an older version the present ones: see `miner.restore`."""
+        if dry_run:
+            return foresee_restore(self.store, table, version)
+        run = self._run("restore", {"table": table, "version": version})
+        return restore(self.store, Restoration(run, self.executor.wait, self.executor.notify), table, version)
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -120,23 +172,25 @@ class Lake:
         """The k best clips (or frames, with `per="frame"`) for a text, among those that match `where`.
 
         `images` and `lidar` (sweeps) are paths, `like` ids of readings or clips; several are fused, but not images with
-        sweeps. Vectors and encoder stay in memory for the next search. Raises UsageError and NotFound as
-        `miner.search`.
+        sweeps. Vectors and encoder stay in memory for the next search. What is in damaged files is left out, which the
+        answer's `notes` tell. Raises UsageError and NotFound as `miner.search`, Damaged where nothing is left to ask.
         """
         lists = {"texts": text, "not_texts": not_texts, "images": images, "lidar": lidar, "like": like}
         query = Query(
             **{name: _tuple(values) for name, values in lists.items()}, k=k, where=where, per=per, encoder=encoder
         )
-        corpus = self._corpus(query.encoder, query.modality(self.store))
-        return search(self.store, query, self._encoder(corpus.index) if query.needs_encoder else None, corpus)
+        with readable(self.store):
+            corpus = self._corpus(query.encoder, query.modality(self.store))
+            return search(self.store, query, self._encoder(corpus.index) if query.needs_encoder else None, corpus)
 
     def rare(self, k: int = 20, *, neighbours: int = 5, where: str | None = None, encoder: str | None = None) -> Hits:
         """The k clips that are least like the clips of other scenes, each with why. Raises as `miner.rare.rare`."""
-        return rare(self.store, k, neighbours, where, self._corpus(encoder, None))
+        with readable(self.store):
+            return rare(self.store, k, neighbours, where, self._corpus(encoder, None))
 
-    def verify(self) -> list[Check]:
-        """Whether the lake holds what it says."""
-        return verify(self.store)
+    def verify(self, deep: bool = False) -> list[Check]:
+        """Whether the lake holds what it says; `deep` reads every file and recording again: see `miner.verify`."""
+        return [*verify_deep(self.store).checks] if deep else verify(self.store)
 
     def describe(self) -> dict[str, Any]:
         """What is in the lake: tables, scenes, hours, readings by channel, clips, encoders, quarantine."""
@@ -146,6 +200,22 @@ class Lake:
         """All that is known of one scene, clip or reading."""
         return show(self.store, name)
 
+    # -- mending -----------------------------------------------------------------------------------------------------
+
+    def quarantine(self, **chosen: str) -> pa.Table:
+        """The units that failed, newest first; all, or those that `reason`, `stage`, `reader`, `scene` (name or id),
+        `key` and `since` (`2d`, `2026-11-20`) choose together. `miner.quarantine` has `retry` and `drop`."""
+        return records(self.store, choose(**chosen))
+
+    def migrate(self, dry_run: bool = False) -> Migration:
+        """Bring a lake of an older schema version up to this release's; with `dry_run` only say what would change."""
+        if dry_run:
+            return foresee(self.store)
+        run = self._run("migrate", {"schema_version": SCHEMA_VERSION})
+        done = migrate(self.store, run, self.executor.wait, self.executor.notify)
+        self.store = replace(self.store, schema_version=SCHEMA_VERSION)
+        return done
+
     def __repr__(self) -> str:
         facts = self.describe()
         encoders = ", ".join(f"{each['encoder']} ({each['vectors']:,} vectors)" for each in facts["encoders"]) or "none"
@@ -154,6 +224,12 @@ class Lake:
             f"Lake {self.uri}: {facts['scenes']:,} scenes, {facts['hours']:.2f} h, {facts['readings']:,} readings, "
             f"{facts['clips']:,} clips\n  sensors: {channels}\n  encoders: {encoders}"
         )
+
+    def _index_keys(self, table: str) -> None:
+        """Under the lease, as `compact` deletes what no version has, and that are the files of an index being built."""
+        if self.store.exists(table) and self.store.keys_lag(table):
+            with lease(self.store, [table], self._run("index", {}).run_id, self.executor.wait, self.executor.notify):
+                self.store.index_keys(table)
 
     def _run(self, job: str, config: Mapping[str, Any]) -> Run:
         return Run(job, {**self.settings, **config}, miner.__version__)
@@ -194,10 +270,12 @@ def open_source(source: str, reader: str | None = None, dataset: str | None = No
     A name may carry the reader's options: `video:rate=5` (frames a second), `mcap:/front/image,/lidar` (topics). Raises
     NotFound and UsageError.
     """
-    if "://" not in source:
-        source = os.path.abspath(os.path.expanduser(source))
-        if not os.path.exists(source):
-            raise NotFound(f"no such source: {source}", "Give a folder of recordings.")
+    if dataset is not None:
+        check_label("dataset", dataset)
+    check_uri(source)
+    source = source.rstrip("/") if is_remote(source) else os.path.abspath(os.path.expanduser(local_path(source)))
+    if not place_of(source).exists():
+        raise NotFound(f"no such source: {source}", "Give a folder of recordings.")
     if reader is None:
         return find_reader(source)(source, dataset)
     kind, options = _reader_named(reader)
@@ -219,17 +297,6 @@ def _reader_named(name: str) -> tuple[type[Reader], str]:
     except UnknownPlugin as error:
         raise UnknownName.of("reader", name, known) from error
     return kind, options
-
-
-def _notes(store: Store, reader: Reader) -> list[str]:
-    """What to tell about scenes that were there already and so were not read: above all, whether they are others."""
-    scene_ids = [scene.scene_id for scene in itertools.islice(reader.scenes(), 100)]
-    found = store.dataset("sample_data").scanner(["uri"], filter=one_of("scene_id", scene_ids), limit=1).to_table()
-    root = Path(reader.source).absolute().parent  # one up: the tables of a format may lie beside its recordings
-    if "://" in reader.source or not len(found) or root in Path(found["uri"][0].as_py()).parents:
-        return []
-    known = f"Scenes of these names are in dataset {reader.dataset!r} already, from {found['uri'][0].as_py()}"
-    return [f"{known}: they were not read again. For other recordings give another name: --dataset NAME."]
 
 
 def _tuple(values: Texts) -> tuple[str, ...]:

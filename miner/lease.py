@@ -12,12 +12,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
 
-from miner.errors import Conflict
+from miner.errors import Conflict, Damaged
 from miner.schema import LEASES
 from miner.store import Store
 
@@ -89,7 +89,8 @@ def _try(store: Store, table: str, run_id: str) -> bool:
     if rows and not _is_over(rows[0]):
         return False
     if rows and not _is_gone(rows[0]):
-        store.fence(table)  # the holder is silent but may be alive, stalled just before a commit
+        with suppress(Damaged):  # a table that cannot be opened takes no commit, and `restore` needs its lease
+            store.fence(table)  # the holder is silent but may be alive, stalled just before a commit
     # Compare and swap: only the holder seen a moment ago may be replaced.
     seen = (
         f"target.run_id = '{rows[0]['run_id']}' AND target.heartbeat_ns = {rows[0]['heartbeat_ns']}"

@@ -6,7 +6,7 @@ most `CHUNK` at a time, so a plan over tens of millions of readings needs little
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from miner.stage import Output, Stage
 from miner.store import Store, one_of, quoted
 
+DROPPED = "dropped"  # the reason of a unit that was accepted as lost: its row stays, and nothing tries it again
 CHUNK = 1_000_000
 _LISTED_SCENES = 500
 _LISTED_KEYS = 1000
@@ -31,6 +32,7 @@ class Plan:
     units: NDArray[np.int64]
     lacking: NDArray[np.int64]  # (outputs with a unit column, scenes); units in quarantine are lacking too
     quarantined: int
+    dropped: int = 0  # in quarantine too, but accepted as lost: not counted above
 
     @property
     def total(self) -> int:
@@ -59,7 +61,7 @@ class Plan:
     @property
     def pending(self) -> int:
         """As `open_units`, less the units in quarantine."""
-        return max(self.open_units - self.quarantined, 0)
+        return max(self.open_units - self.quarantined - self.dropped, 0)
 
 
 def make_plan(store: Store, stage: Stage) -> Plan:
@@ -72,7 +74,9 @@ def make_plan(store: Store, stage: Stage) -> Plan:
             units = inputs[f"units:{output.kind}" if output.kind else "units"].to_numpy()
             lacking.append((units - _done(store, output, scene_ids)).clip(min=0))
     plan = Plan(stage, scene_ids, inputs["units"].to_numpy(), np.array(lacking).reshape(len(lacking), -1), 0)
-    return replace(plan, quarantined=sum(map(len, _quarantined(store, plan))))
+    held = [(len(units), pc.sum(units["dropped"]).as_py() or 0) for units in _quarantined(store, plan)]
+    dropped = sum(lost for _, lost in held)
+    return replace(plan, quarantined=sum(units for units, _ in held) - dropped, dropped=dropped)
 
 
 def pending(store: Store, plan: Plan) -> Iterator[pa.Table]:
@@ -84,25 +88,30 @@ def pending(store: Store, plan: Plan) -> Iterator[pa.Table]:
     """
     for scenes in _chunks(plan, plan.open_scenes):
         units = _lacking(store, plan.stage, scenes)
-        units = units.filter(pc.invert(units["quarantined"])).drop_columns("quarantined")
+        units = units.filter(pc.invert(units["quarantined"])).drop_columns(["quarantined", "dropped"])
         if len(units):
             yield units
 
 
 def forget_quarantined(store: Store, plan: Plan) -> None:
-    """Take the plan's units that lack rows out of quarantine, so that they are tried again."""
-    for keys in _quarantined(store, plan):
-        for start in range(0, len(keys), _LISTED_KEYS):
-            listed = one_of("key", keys[start : start + _LISTED_KEYS])
-            store.delete("quarantine", f"stage = {quoted(plan.stage.name)} AND {listed}")
+    """Take the plan's units that lack rows out of quarantine, so that they are tried again; not what was dropped."""
+    for units in _quarantined(store, plan):
+        take_out(store, plan.stage.name, units["key"].filter(pc.invert(units["dropped"])).to_pylist(), {})
 
 
-def _quarantined(store: Store, plan: Plan) -> Iterator[list[str]]:
+def take_out(store: Store, stage: str, keys: Sequence[str], stamp: Mapping[str, str]) -> None:
+    """Remove the records of some units of a stage from quarantine, in commits with that stamp."""
+    for start in range(0, len(keys), _LISTED_KEYS):
+        listed = one_of("key", keys[start : start + _LISTED_KEYS])
+        store.remove("quarantine", f"stage = {quoted(stage)} AND {listed}", stamp)
+
+
+def _quarantined(store: Store, plan: Plan) -> Iterator[pa.Table]:
     """The plan's units in quarantine. In its scenes may be others, of sensors that the stage does not take now."""
     bad = _per_scene(store, "quarantine", f"stage = {quoted(plan.stage.name)}", plan.scene_ids)
     for scenes in _chunks(plan, plan.open_scenes & (bad > 0)):
         units = _lacking(store, plan.stage, scenes)
-        yield units["key"].filter(units["quarantined"]).to_pylist()
+        yield units.filter(units["quarantined"])
 
 
 def _chunks(plan: Plan, chosen: NDArray[np.bool_]) -> Iterator[pa.Array]:
@@ -127,8 +136,10 @@ def _lacking(store: Store, stage: Stage, scenes: pa.Array) -> pa.Table:
             concerned = output.of_kind(units)
             lacks |= np.where(missing | ~concerned, 1 << bit, 0)
             pending |= missing & concerned
-    bad = _is_in(units["key"], _column(store, "quarantine", "key", f"stage = {quoted(stage.name)}"))
-    for name, values in {"lacks": lacks, "partial": partial, "quarantined": bad}.items():
+    held = f"stage = {quoted(stage.name)}"
+    bad = _is_in(units["key"], _column(store, "quarantine", "key", held))
+    lost = _is_in(units["key"], _column(store, "quarantine", "key", f"{held} AND reason = {quoted(DROPPED)}"))
+    for name, values in {"lacks": lacks, "partial": partial, "quarantined": bad, "dropped": lost}.items():
         units = units.append_column(name, pa.array(values))
     return units.filter(pa.array(pending))
 

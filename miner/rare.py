@@ -22,6 +22,7 @@ from miner.errors import NotFound, UsageError
 from miner.hits import Hit, Hits
 from miner.query.filters import parse_filter
 from miner.search import MAX_K, described, index_id
+from miner.sound import Sound
 from miner.store import Store
 
 MAX_NEIGHBOURS = 100
@@ -68,14 +69,17 @@ def rare(
     rows = np.array([_odd_row(corpus, pairs, found, i) for i in best], np.int64)
     hits = described(store, corpus, Ranked(rows, found.clips[best], found.distance[best]))
     usual = float(np.median(found.distance))
+    sound = corpus.sound or Sound(store)
+    seldom = _seldom(sound, hits)
     return Hits(
         lake=store.uri,
         query={"verb": "rare", "k": k, "neighbours": neighbours, "per": "clip", "where": where},
         encoder=corpus.index.encoder,
-        index_id=index_id(store, corpus.index),
+        index_id=index_id(sound, corpus.index),
         table_version=corpus.index.table_version,
         elapsed_ms=round((time.perf_counter() - started) * 1e3, 3),
-        hits=tuple(_explained(hit, usual, said) for hit, said in zip(hits, _seldom(store, hits), strict=True)),
+        hits=tuple(_explained(hit, usual, said) for hit, said in zip(hits, seldom, strict=True)),
+        notes=sound.notes,
     )
 
 
@@ -120,11 +124,11 @@ def _explained(hit: Hit, usual: float, seldom: str) -> Hit:
     return replace(hit, evidence={"knn_distance": hit.score}, why=f"{why}; {seldom}" if seldom else why)
 
 
-def _seldom(store: Store, hits: tuple[Hit, ...]) -> list[str]:
+def _seldom(sound: Sound, hits: tuple[Hit, ...]) -> list[str]:
     """Per hit the categories that few clips have, the rarest first: `animal in 1 of 60 clips`."""
-    if not store.exists("clip_facts"):
+    if not sound.has("clip_facts"):
         return [""] * len(hits)
-    facts = store.scan("clip_facts", ["clip_id", "categories"])
+    facts = sound.scan("clip_facts", ["clip_id", "categories"])
     names = {row["clip_id"]: [entry["name"] for entry in row["categories"]] for row in facts.to_pylist()}
     count = Counter(name for each in names.values() for name in each)
     few = int(_SELDOM * len(names))

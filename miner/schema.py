@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from miner.errors import SchemaError, UnknownName
 
-SCHEMA_VERSION = 2  # of all declared tables together: a lake says which it was made with (`miner.migrate`)
+SCHEMA_VERSION = 2  # of all declared tables together: the lake says which it has in the metadata of `lineage`
 IMPORTED = "imported"  # the version of vectors that came from a file: whoever made them vouches for the encoder
 _KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 
@@ -156,7 +156,8 @@ LINEAGE = pa.schema(
         _f("code_version", _STRING),
         pa.field("seed", pa.int64()),
         _f("cost", _STRING),  # a JSON object: units, rows, seconds
-    ]
+    ],
+    metadata={"schema_version": str(SCHEMA_VERSION)},  # of the lake: every lake has this table, and made it first
 )
 
 QUARANTINE = pa.schema(
@@ -229,9 +230,31 @@ def schema_of(table: str) -> pa.Schema:
     return TABLES[table]
 
 
+def version_of(lineage: pa.Schema) -> int:
+    """The schema version of the lake with this `lineage` table; the first one was not written down."""
+    return int((lineage.metadata or {}).get(b"schema_version", b"1"))
+
+
 def key_of(schema: pa.Schema) -> list[str]:
     """The names of the key columns."""
     return [field.name for field in schema if field.metadata and field.metadata.get(next(iter(_KEY))) == b"true"]
+
+
+def differences(found: pa.Schema, wanted: pa.Schema) -> str:
+    """What of `found` is not as in `wanted`: `column reader (string) is missing, version is 1, not 2`."""
+    there, here = ({field.name: field for field in schema} for schema in (found, wanted))
+    said = [f"column {name} ({here[name].type}) is missing" for name in here if name not in there]
+    said += [f"column {name} ({there[name].type}) is not known here" for name in there if name not in here]
+    for name in (name for name in here if name in there and not there[name].equals(here[name], check_metadata=True)):
+        said.append(f"column {name} is {_declared(there[name])}, not {_declared(here[name])}")
+    left, right = ({k.decode(): v.decode() for k, v in (schema.metadata or {}).items()} for schema in (found, wanted))
+    keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
+    said += [f"{key} is {left.get(key)}, not {right.get(key)}" for key in keys]
+    return ", ".join(said) or "the columns are in another order"
+
+
+def _declared(field: pa.Field) -> str:
+    return f"{field.type}{'' if field.nullable else ' not null'}{' (key)' if field.metadata else ''}"
 
 
 def check(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -29,6 +29,7 @@ from miner.hits import Hit, Hits
 from miner.indexes import Index
 from miner.query.filters import parse_filter
 from miner.schema import IMPORTED
+from miner.sound import Sound
 from miner.store import Store, one_of
 
 MAX_K = 10_000
@@ -132,14 +133,16 @@ def search(store: Store, query: Query, encoder: Encoder | None = None, corpus: C
         allowed &= passing(store, corpus, parse_filter(query.where))
     found = best(corpus, np.flatnonzero(allowed), vector, query.k, query.per)
     hits = described(store, corpus, found)
+    sound = corpus.sound or Sound(store)
     return Hits(
         lake=store.uri,
         query=query.to_dict(),
         encoder=corpus.index.encoder,
-        index_id=index_id(store, corpus.index),
+        index_id=index_id(sound, corpus.index),
         table_version=corpus.index.table_version,
         elapsed_ms=round((time.perf_counter() - started) * 1e3, 3),
         hits=hits,
+        notes=sound.notes,
     )
 
 
@@ -246,8 +249,9 @@ def described(store: Store, corpus: Corpus, found: Ranked) -> tuple[Hit, ...]:
     """Ranked rows as hits, with what the lake knows of their files, clips and scenes."""
     rows = corpus.index.rows.take(found.row).to_pylist()
     kind = "lidar" if corpus.index.modality == "lidar" else "image"
-    files = _by_key(store, "sample_data", _FILE, {row["sample_data_id"] for row in rows})
-    scenes = _by_key(store, "scenes", ["scene_id", "name"], {row["scene_id"] for row in rows})
+    sound = corpus.sound or Sound(store)
+    files = _by_key(sound, "sample_data", _FILE, {row["sample_data_id"] for row in rows})
+    scenes = _by_key(sound, "scenes", ["scene_id", "name"], {row["scene_id"] for row in rows})
     windows = corpus.clips.take(pa.array(found.clip, mask=found.clip < 0)).to_pylist()
     hits = []
     for rank, (row, window, score) in enumerate(zip(rows, windows, found.score.tolist(), strict=True), 1):
@@ -277,17 +281,24 @@ def described(store: Store, corpus: Corpus, found: Ranked) -> tuple[Hit, ...]:
     return tuple(hits)
 
 
-def _by_key(store: Store, table: str, columns: list[str], keys: set[str]) -> dict[str, dict[str, Any]]:
-    """Rows of a table by its key, the first of `columns`."""
-    if not keys or not store.exists(table):
+def _by_key(sound: Sound, table: str, columns: list[str], keys: set[str]) -> dict[str, dict[str, Any]]:
+    """The rows of a table with these keys, by the key, the first of `columns`; none where there is no such table.
+
+    Raises Damaged if a row is not there: a hit is never shown without its file.
+    """
+    if not keys or not sound.has(table):
         return {}
-    return {row[columns[0]]: row for row in store.scan(table, columns, one_of(columns[0], sorted(keys))).to_pylist()}
+    rows = sound.scan(table, columns, one_of(columns[0], sorted(keys))).to_pylist()
+    found = {row[columns[0]]: row for row in rows}
+    if lost := keys - found.keys():
+        raise sound.lost(table, lost)
+    return found
 
 
-def index_id(store: Store, index: Index) -> str | None:
+def index_id(sound: Sound, index: Index) -> str | None:
     """The id under which the manifest knows the index; None for vectors newer than the last `miner index`."""
-    if not store.exists("indexes"):
+    if not sound.has("indexes"):
         return None
     same = f"{one_of('table', [index.table])} AND kind = '{index.kind}' AND table_version = {index.table_version}"
-    found = store.scan("indexes", ["index_id"], same)["index_id"].to_pylist()
+    found = sound.scan("indexes", ["index_id"], same)["index_id"].to_pylist()
     return found[0] if found else None

@@ -5,12 +5,17 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from miner.disk import DiskError, explained
 from miner.errors import BadInput, MinerError, SchemaError
+from miner.failpoints import failpoint
+from miner.limits import UNIT_TIMEOUT_S, Stuck, watched
+from miner.runlog import one_line
 from miner.schema import key_of
 from miner.stage import Apply, Failure, Outcome, Prepare, Stage
 from miner.store import Store, one_of
@@ -25,32 +30,53 @@ class Receipt:
     rows: Mapping[str, int] = field(default_factory=dict)
     failures: Sequence[Failure] = ()
     reason: str = "error"
-    error: str = ""  # the trace of an unexpected exception: nothing of the block counts
-    fatal: MinerError | None = None  # the caller's mistake (configuration, missing weights): retrying cannot help
+    cause: str = ""  # an exception in one line: nothing of the block counts
+    trace: str = ""
+    fatal: MinerError | None = None  # no unit's fault (configuration, weights, a full disk): retrying cannot help
     seconds: float = 0.0
 
 
 class BlockWorker:
-    """Does a block of units in a worker: prepare, apply, write. Made once per worker, called for many blocks."""
+    """Does a block of units in a worker: prepare, apply, write. Made once per worker, called for many blocks.
 
-    def __init__(self, stage: Stage, store: Store) -> None:
+    `unit_timeout_s` is for each unit; `may_end_process` see `miner.limits.watched`.
+    """
+
+    def __init__(
+        self, stage: Stage, store: Store, unit_timeout_s: float = UNIT_TIMEOUT_S, may_end_process: bool = False
+    ) -> None:
         self._stage, self._store = stage, store
+        self._unit_timeout_s, self._may_end_process = unit_timeout_s, may_end_process
         self._prepare: Prepare = stage.prepare(store)
         self._apply: Apply = stage.apply(store)
 
     def __call__(self, block: pa.Table) -> Receipt:
         """The receipt of a block (units that all lack the same outputs); never raises for what is in the data."""
+        keys = tuple(block["key"].to_pylist())
+        receipt, stuck, rest = Receipt(keys), [], block
+        while len(rest):
+            try:
+                receipt = watched(partial(self._receipt, rest), self._unit_timeout_s, self._may_end_process)
+                break
+            except Stuck as error:  # the others are done anew, without it
+                own = pc.equal(rest["key"], error.key)
+                [scene_id] = rest.filter(own)["scene_id"].to_pylist()
+                stuck.append(Failure(error.key, scene_id, "timed-out", error.detail))
+                rest = rest.filter(pc.invert(own))
+        return replace(receipt, units=keys, failures=[*receipt.failures, *stuck])
+
+    def _receipt(self, block: pa.Table) -> Receipt:
         started = time.perf_counter()
         keys = tuple(block["key"].to_pylist())
         try:
+            failpoint("worker:block")
             wanted = _wanted(self._stage, block)
             rows, failures = self._work(block, wanted)
             self._account(block, wanted, rows, failures)
             fragments = {table: self._store.write(table, part) for table, part in rows.items()}
+            failpoint("worker:written")
         except Exception as error:  # whatever it is, the driver isolates the unit that causes it
-            text = "".join(traceback.format_exception(error))
-            reason = error.reason if isinstance(error, BadInput) else "error"
-            return Receipt(keys, reason=reason, error=text, fatal=_fatal(error))
+            return failed(keys, error, _fatal(error, self._store), self._store.storage_options)
         counts = {table: len(part) for table, part in rows.items()}
         return Receipt(keys, fragments, counts, failures, seconds=time.perf_counter() - started)
 
@@ -98,9 +124,22 @@ class BlockWorker:
         return rows.filter(pc.invert(pc.is_in(rows[key], there[key])))
 
 
-def _fatal(error: Exception) -> MinerError | None:
-    """The error if it is the caller's, so that no unit is to blame and retrying cannot help."""
-    return error if isinstance(error, MinerError) and not isinstance(error, BadInput | SchemaError) else None
+def failed(
+    keys: tuple[str, ...], error: Exception, fatal: MinerError | None, options: Mapping[str, str] | None = None
+) -> Receipt:
+    """The receipt of a block that an exception ended."""
+    reason, cause = (error.reason, error.detail) if isinstance(error, BadInput) else ("error", one_line(error, options))
+    return Receipt(keys, reason=reason, cause=cause, trace="".join(traceback.format_exception(error)), fatal=fatal)
+
+
+def _fatal(error: Exception, store: Store) -> MinerError | None:
+    """The error if no unit is to blame, so that retrying cannot help: the caller's mistake, a full disk, no right to a
+    table."""
+    if isinstance(error, MinerError):
+        return None if isinstance(error, BadInput | SchemaError) else error
+    told = explained(error, store.uri)
+    of_recording = isinstance(told, DiskError) and not told.full and "LanceError" not in str(error)
+    return None if of_recording else told
 
 
 def _wanted(stage: Stage, block: pa.Table) -> frozenset[str]:

@@ -10,6 +10,7 @@ PUBLIC = {
 }
 LAKE = {
     *("ingest", "cut", "embed", "embed_from", "index", "search", "rare", "describe", "show", "verify"),
+    *("quarantine", "migrate", "compact", "restore"),
     *("uri", "store", "executor", "settings"),
 }
 

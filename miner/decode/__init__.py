@@ -5,14 +5,17 @@ Bad data raises BadInput with the file, its size and the cause.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Protocol
 
-from miner.decode.files import read_bytes
+from miner.decode.files import opened, read_bytes, shown
 from miner.decode.image import Picture
 from miner.decode.sweep import SWEEP_FORMATS, Sweep, decode_sweep
+from miner.errors import BadInput
 
+MAX_BYTES = 1 << 30  # of one reading; far more than 64 megapixels or 20 million points need
 VIDEO_FORMATS = frozenset({"mp4", "m4v", "mov", "mkv", "avi", "webm"})
 
 
@@ -48,7 +51,7 @@ class Recordings:
         uri, fileformat = reading["uri"], reading["fileformat"]
         if fileformat in VIDEO_FORMATS or fileformat == "mcap":
             return self._opened(uri, fileformat).read(reading["offset"], reading["length"], uri)
-        data = read_bytes(uri, reading["offset"], reading["length"])
+        data = _bytes(uri, reading["offset"] or 0, reading["length"])
         if fileformat in SWEEP_FORMATS:
             return decode_sweep(data, fileformat, uri)
         return Picture.encoded(data, fileformat, uri)
@@ -61,6 +64,21 @@ class Recordings:
             self._container, self._file = _open(file, fileformat), file
             self._stack.callback(self._container.close)
         return self._container
+
+
+def _bytes(uri: str, offset: int, length: int | None) -> bytes:
+    """As `read_bytes`; raises BadInput `too-large` before anything is read of what is longer than MAX_BYTES."""
+    if length is None:
+        with opened(uri) as file:
+            size = file.seek(0, os.SEEK_END) - offset
+            if size <= MAX_BYTES:
+                file.seek(offset)
+                return file.read()
+    else:
+        size = length
+        if size <= MAX_BYTES:
+            return read_bytes(uri, offset, length)
+    raise BadInput("too-large", f"{shown(uri)}: {size} bytes, at most {MAX_BYTES} of a reading are read")
 
 
 def _open(file: str, fileformat: str) -> Container:

@@ -1,4 +1,4 @@
-"""The bytes of a file or of a range of it, from a local path or any store that pyarrow.fs opens."""
+"""The bytes of a file or of a range of it, from a local path or an object store."""
 
 from __future__ import annotations
 
@@ -7,28 +7,45 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, BinaryIO
 
-from miner.errors import BadInput
+from miner.errors import BadInput, MinerError, UsageError
+from miner.masking import masked
+from miner.object_store import (
+    check_uri,
+    credentials,
+    filesystem,
+    is_denied,
+    is_missing,
+    is_of_store,
+    is_remote,
+    knock,
+    local_path,
+)
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
 
 _REMOTE_BUFFER = 1 << 20
 
 
 @contextmanager
-def opened(uri: str) -> Iterator[BinaryIO]:
-    """A local path, a `file://` URI or any URI that pyarrow.fs opens, to be read in any order.
+def opened(uri: str, client: FileSystem | None = None) -> Iterator[BinaryIO]:
+    """A local path, a `file://` URI or one of an object store (see `object_store.SCHEMES`), to be read in any order;
+    the store by `client` where there is one already.
 
-    Raises BadInput, also where reading fails later: `missing-file`, `unreadable` (permission, a folder, a pipe, a
-    store's error).
+    Raises BadInput, also where reading fails later: `missing-file`, `unreadable` (permission, a folder, a pipe, an
+    object the store does not give). A store that does not answer at all is no file's fault: that is a MinerError.
     """
     try:
-        with _open_local(uri) if _is_local(uri) else _open_remote(uri) as file:
+        with _open_remote(uri, client) if is_remote(uri) else _open_local(uri) as file:
             yield file
     except FileNotFoundError as error:
         raise BadInput("missing-file", f"{shown(uri)}: no such file") from error
-    except (OSError, ValueError) as error:  # ValueError: pyarrow on a malformed URI, Python on a NUL in a path
-        raise BadInput("unreadable", f"{shown(uri)}: {str(error).replace(uri, shown(uri))}") from error
+    except (OSError, ValueError) as error:  # ValueError: Arrow on a malformed URI, Python on a NUL in a path
+        if is_remote(uri):
+            raise _of_store(uri, error) from None  # its own text may hold what `masked` takes out
+        raise BadInput("unreadable", f"{shown(uri)}: {error}") from error
 
 
 def read_bytes(uri: str, offset: int | None = None, length: int | None = None) -> bytes:
@@ -45,27 +62,36 @@ def read_bytes(uri: str, offset: int | None = None, length: int | None = None) -
 
 def shown(uri: str) -> str:
     """`uri` fit for a message: without credentials and query string."""
-    if _is_local(uri):
+    if not is_remote(uri):
         return uri
     return re.sub(r"//[^/@]*@", "//", uri).partition("?")[0]
 
 
-def _is_local(uri: str) -> bool:
-    return "://" not in uri or uri.startswith("file://")
-
-
 def _open_local(uri: str) -> BinaryIO:
-    path = unquote(urlsplit(uri).path) if uri.startswith("file://") else uri
+    path = local_path(uri)
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError("is no regular file")  # a pipe might keep us waiting for ever
     return open(path, "rb")
 
 
-def _open_remote(uri: str) -> BinaryIO:
-    from pyarrow import fs
+def _open_remote(uri: str, client: FileSystem | None = None) -> BinaryIO:
+    try:
+        check_uri(uri)
+    except UsageError as error:
+        raise BadInput("unreadable", f"{shown(uri)}: {error.message.removeprefix(f'{masked(uri)}: ')}") from None
+    store, path = (client, uri.partition("://")[2]) if client else filesystem(uri)
+    return io.BufferedReader(store.open_input_file(path), _REMOTE_BUFFER)
 
-    filesystem, path = fs.FileSystem.from_uri(uri)
-    return io.BufferedReader(filesystem.open_input_file(path), _REMOTE_BUFFER)
+
+def _of_store(uri: str, error: Exception) -> MinerError:
+    """What became of reading an object. Raises MinerError itself where the store gives nothing at all any more."""
+    if is_missing(error):
+        return BadInput("missing-file", f"{shown(uri)}: no such object")
+    if is_denied(error):
+        return BadInput("unreadable", f"{shown(uri)}: access denied, asked with {credentials(uri)}")
+    if is_of_store(error):
+        knock(uri)
+    return BadInput("unreadable", f"{shown(uri)}: {masked(str(error))}")
 
 
 def _read(file: BinaryIO, offset: int, length: int | None) -> bytes:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 64_000_000
+MAX_ASPECT = 16  # what is longer than that times its width is no camera frame
+MAX_SIDE = 65_535  # pixels, as in JPEG: what a resize needs grows with the width
 
 _MAGIC = {
     b"\xff\xd8\xff": "jpg",
@@ -29,6 +31,7 @@ _MAGIC = {
     b"II*\x00": "tiff",
     b"MM\x00*": "tiff",
 }
+_PILLOW = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")  # it knows formats that run other programs, too
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def sniff(data: bytes) -> str | None:
 def image_header(data: bytes, uri: str) -> ImageHeader:
     """Size, format and orientation of an encoded picture; decodes no pixel.
 
-    Raises BadInput: `empty-file`, `not-an-image`, `corrupt-image`, `too-large` (over 64 megapixels).
+    Raises BadInput: `empty-file`, `not-an-image`, `corrupt-image`, and as `check_sides`.
     """
     if not data:
         raise BadInput("empty-file", f"{shown(uri)}: 0 bytes")
@@ -84,11 +87,22 @@ def image_header(data: bytes, uri: str) -> ImageHeader:
         width, height, orientation = _png_header(data, uri)
     else:
         width, height, orientation = _pillow_header(data, uri)
-    if width * height > MAX_PIXELS:
-        raise BadInput("too-large", f"{shown(uri)}: {width} x {height} pixels, at most {MAX_PIXELS} are decoded")
+    check_sides(width, height, shown(uri))
     if orientation >= 5:
         width, height = height, width
     return ImageHeader(width, height, fileformat, orientation)
+
+
+def check_sides(width: int, height: int, name: str) -> None:
+    """Raises BadInput for what no camera takes: `corrupt-image` (no pixels), `too-large` (over 64 megapixels),
+    `not-a-frame` (a side over 65,535 pixels, or more than 16 times as long as wide)."""
+    size = f"{name}: {width} x {height} pixels"
+    if min(width, height) < 1:
+        raise BadInput("corrupt-image", f"{size}: nothing to see")
+    if width * height > MAX_PIXELS:
+        raise BadInput("too-large", f"{size}, at most {MAX_PIXELS} are decoded")
+    if max(width, height) > min(MAX_SIDE, MAX_ASPECT * min(width, height)):
+        raise BadInput("not-a-frame", f"{size}: over {MAX_SIDE} on a side, or {MAX_ASPECT} times as long as wide")
 
 
 def decode_image(data: bytes, fileformat: str, uri: str, min_side: int = 0) -> NDArray[np.uint8]:
@@ -158,7 +172,7 @@ def _pillow_header(data: bytes, uri: str) -> tuple[int, int, int]:
     from PIL import ExifTags, Image
 
     try:
-        with Image.open(BytesIO(data)) as image:
+        with Image.open(BytesIO(data), formats=_PILLOW) as image:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             return image.width, image.height, orientation if orientation in range(1, 9) else 1
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -205,7 +219,7 @@ def _check_png(data: bytes) -> None:
 def _decode_pillow(data: bytes) -> NDArray[np.uint8]:
     from PIL import Image
 
-    with Image.open(BytesIO(data)) as image:
+    with Image.open(BytesIO(data), formats=_PILLOW) as image:
         image.load()
         if image.mode == "F" or image.mode.startswith("I"):
             return _grey_16_bit(image)

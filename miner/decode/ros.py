@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miner.decode.files import shown
-from miner.decode.image import MAX_PIXELS, Picture
+from miner.decode.image import Picture, check_sides
 from miner.decode.points import by_name, check_size
 from miner.decode.sweep import Sweep, sweep_of
 from miner.errors import BadInput
@@ -143,8 +143,7 @@ def _raw_picture(cdr: Cdr, uri: str) -> Picture:
     layout = _LAYOUTS.get(encoding)
     if layout is None:
         raise BadInput("unsupported-image", f"{what}; known are {', '.join(_LAYOUTS)}")
-    if width * height > MAX_PIXELS:
-        raise BadInput("too-large", f"{what}: at most {MAX_PIXELS} pixels are decoded")
+    check_sides(width, height, what)
     row = width * layout.channels * layout.size
     if not row or not height or step < row or (layout.channels == 2 and width % 2):
         raise BadInput("corrupt-image", f"{what}: these do not fit together")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from miner.decode.demux import Packet, Video
 from miner.decode.files import shown
-from miner.decode.image import Picture
+from miner.decode.image import Picture, check_sides
 from miner.errors import BadInput
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class VideoFile:
     def read(self, offset: int, length: int, uri: str) -> Picture:
         """The frame whose packet has this byte range; width and height of the upright picture.
 
-        Raises BadInput: `no-such-frame`, `truncated-video`, `corrupt-video`, `unreadable`.
+        Raises BadInput: `no-such-frame`, `truncated-video`, `corrupt-video`, `unreadable`, and as `check_sides`.
         """
         number = self._number(offset, length)
         with self._video.errors(f"frame {number}"):
@@ -60,6 +60,7 @@ class VideoFile:
         if frame is None or frame.is_corrupt:
             where = f"frame {number} of {len(self._packets)} ({length} bytes at {offset})"
             raise BadInput("corrupt-video", f"{shown(uri)}: {where}: the decoder gives no whole picture")
+        check_sides(frame.width, frame.height, shown(uri))
         width, height = (frame.height, frame.width) if _orientation(frame)[0] else (frame.width, frame.height)
         return Picture(data, width, height, partial(_pixels, frame, shown(uri)))
 

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.resize import Workspace, resize
+from miner.decode.image import MAX_ASPECT, MAX_SIDE
 from miner.decode.quality import QUALITY_MIN_SIDE
 from miner.errors import BadInput, UnknownName
 
 Views = Literal["whole", "tiles", "whole+tiles"]
 
-MAX_TILES = 16
-MAX_SIDE = 65_535  # pixels, as in JPEG: what a resize needs grows with the width
+MAX_TILES = MAX_ASPECT
 NEARLY_SQUARE = 1.1  # a frame no longer than this times its short side is one view
 
 # Shrinking a reduced decode by 1.5 or more looks like shrinking the full one: 48 to 55 dB on whole road frames of six

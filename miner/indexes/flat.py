@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kernels.neighbors import Found, top_k
+from miner.sound import Sound
 from miner.store import Store
 
 ROWS = ["embedding_id", "sample_data_id", "scene_id", "channel", "timestamp_ns", "region"]
@@ -17,7 +18,10 @@ ROWS = ["embedding_id", "sample_data_id", "scene_id", "channel", "timestamp_ns",
 
 @dataclass(frozen=True)
 class FlatIndex:
-    """A snapshot of an embeddings table: `matrix` (n, dim) float32 of unit rows, and what each row is of."""
+    """A snapshot of an embeddings table: `matrix` (n, dim) float32 of unit rows, and what each row is of.
+
+    `notes` tell what is not in it, because its files are damaged.
+    """
 
     kind: ClassVar[str] = "flat"
     exact: ClassVar[bool] = True
@@ -28,17 +32,22 @@ class FlatIndex:
     modality: str
     rows: pa.Table = field(repr=False)
     matrix: NDArray[np.float32] = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, store: Store, table: str, version: int | None = None) -> FlatIndex:
-        """The index of `embeddings/<slug>` as it is now or was at `version`. Raises NotFound for no such table."""
-        version = version or store.version(table)
+    def load(cls, store: Store, table: str, version: int | None = None, sound: Sound | None = None) -> FlatIndex:
+        """The index of `embeddings/<slug>` as it is now or was at `version`, without the rows of damaged files.
+
+        Raises NotFound for no such table, Damaged for one that cannot be read.
+        """
+        sound = sound or Sound(store)
         metadata = store.schema(table).metadata
         encoder, encoder_version = metadata[b"encoder"].decode(), metadata[b"version"].decode()
-        rows = store.scan(table, [*ROWS, "vector"], version=version)
+        version, rows = sound.snapshot(table, [*ROWS, "vector"], version=version)
         matrix = _matrix(rows["vector"], int(metadata[b"dim"]))
         facts = rows.drop_columns(["vector"]).combine_chunks()  # taking rows of many chunks is slow
-        return cls(table, version, encoder, encoder_version, metadata[b"modality"].decode(), facts, matrix)
+        modality = metadata[b"modality"].decode()
+        return cls(table, version, encoder, encoder_version, modality, facts, matrix, sound.notes)
 
     @property
     def dim(self) -> int:

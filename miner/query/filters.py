@@ -133,13 +133,16 @@ def _check_word(text: str, token: Any, following: Any) -> None:
     if kind in ("STRING", "NUMBER") or word in _PUNCTUATION or word.upper() in _WORDS or word.lower() in COLUMNS:
         return
     if kind not in ("VAR", "IDENTIFIER"):
-        _refuse(text, token.start, f"{word!r} is not allowed in a filter")
+        _refuse(text, token.start, f"{_shortened(word)!r} is not allowed in a filter")
     if following is not None and following.text == "(":
-        _refuse(text, token.start, f"function {word!r} is not allowed; the only one is count('category')")
-    near = difflib.get_close_matches(word.lower(), COLUMNS, n=1)
+        _refuse(text, token.start, f"function {_shortened(word)!r} is not allowed; the only one is count('category')")
+    near = difflib.get_close_matches(_shortened(word).lower(), COLUMNS, n=1)
     advice = " Text goes in single quotes." if kind == "IDENTIFIER" else ""
     _refuse(
-        text, token.start, f"unknown column {word!r}", (f"Did you mean {near[0]!r}? " if near else "") + _SAY + advice
+        text,
+        token.start,
+        f"unknown column {_shortened(word)!r}",
+        (f"Did you mean {near[0]!r}? " if near else "") + _SAY + advice,
     )
 
 
@@ -276,8 +279,7 @@ class _Compiler:
         return [term.sql for term in terms]
 
     def shown(self, node: Expression) -> str:
-        shown: str = node.sql(dialect="duckdb")
-        return shown if len(shown) <= 40 else shown[:40] + "..."
+        return _shortened(node.sql(dialect="duckdb"))
 
     def refuse(self, node: Expression, what: str, hint: str = "") -> NoReturn:
         """UsageError at the first place in the text that the parser noted for `node` or a part of it."""
@@ -309,6 +311,10 @@ def _refuse(text: str, place: int, what: str, hint: str = "") -> NoReturn:
     first = max(0, place - 40)
     window = "".join(c if c.isprintable() else "?" for c in text[first : place + 40])
     raise UsageError(f"filter, column {place + 1}: {what}\n  {window}\n  {' ' * (place - first)}^", hint)
+
+
+def _shortened(word: str) -> str:
+    return word if len(word) <= 40 else word[:40] + "..."
 
 
 def _place(text: str, error: dict[str, Any]) -> int:

@@ -14,6 +14,8 @@ import pyarrow as pa
 
 from embeddings.plugins import load_plugin, plugin_names
 from miner.errors import UsageError
+from miner.object_store import is_remote
+from miner.readers.places import AnyPath, place_of
 
 
 class SceneRef(NamedTuple):
@@ -49,8 +51,8 @@ class Reader(Protocol):
     def __init__(self, source: str, dataset: str | None = None) -> None: ...
 
     @staticmethod
-    def matches(source: str) -> bool:
-        """Whether `source` (a folder) looks like this format. Looks at names only."""
+    def matches(source: str | AnyPath) -> bool:
+        """Whether `source` (a folder; for one in an object store its `ObjectPath`) looks like this format, by names."""
         ...
 
     def scenes(self) -> Iterable[SceneRef]:
@@ -67,9 +69,10 @@ def find_reader(source: str) -> type[Reader]:
 
     Raises UsageError listing what was looked for when none matches, or the matching names when more than one does.
     """
+    place = place_of(source) if is_remote(source) else source  # listed once for all of them
     readers: list[type[Reader]] = [load_plugin("miner.readers", name) for name in plugin_names("miner.readers")]
     for fallback in (False, True):
-        found = [reader for reader in readers if reader.fallback is fallback and reader.matches(source)]
+        found = [reader for reader in readers if reader.fallback is fallback and reader.matches(place)]
         if len(found) > 1:
             names = ", ".join(reader.name for reader in found)
             raise UsageError(f"{source}: more than one reader fits: {names}", "Choose one with --reader NAME.")

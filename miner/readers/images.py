@@ -18,12 +18,13 @@ from miner.ids import make_id
 from miner.readers import SceneRef, SceneTables
 from miner.readers.frame_times import frame_times, natural
 from miner.readers.labels import LabelFiles, Picture
-from miner.readers.sources import is_text, table
+from miner.readers.places import AnyPath, Entry, place_of, relative, scan, walk
+from miner.readers.sources import is_own, is_text, table
 from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES
 
 _LOG = logging.getLogger(__name__)
 
-_PICTURE = re.compile(r"[^.].*\.(jpe?g|png|webp|bmp|tiff?)", re.IGNORECASE)
+_PICTURE = re.compile(r"[^.].*\.(jpe?g|png|webp|bmp|tiff?)", re.IGNORECASE | re.DOTALL)
 _FORMATS = {"jpeg": "jpg", "tif": "tiff"}
 
 _SIDE = r"(?:front|back|rear|left|right|side|center|centre)"
@@ -57,7 +58,7 @@ class ImagesReader:
     def __init__(self, source: str, dataset: str | None = None) -> None:
         """Raises NotFound where `source` is no folder."""
         self.source = source
-        self._root = Path(source).absolute()
+        self._root = place_of(source)
         self.dataset = dataset or self._root.name
         if not self._root.is_dir():
             raise NotFound(f"{source}: no such folder", "Give a folder of pictures.")
@@ -66,8 +67,8 @@ class ImagesReader:
         return ImagesReader, (self.source, self.dataset)
 
     @staticmethod
-    def matches(source: str) -> bool:
-        return next(_picture_folders(Path(source).absolute()), None) is not None
+    def matches(source: str | AnyPath) -> bool:
+        return next(_picture_folders(place_of(source)), None) is not None
 
     def scenes(self) -> Iterable[SceneRef]:
         """In natural order of their paths; the name of a scene is its path in the source, "." for the source itself."""
@@ -79,7 +80,8 @@ class ImagesReader:
             raise BadInput("unknown-scene", f"{self.source}: no scene {scene!r} among {len(self._channels)}")
         files = [(channel, path) for channel, folder in self._channels[scene] for path in _pictures(folder, self._root)]
         readings = self._readings(scene, files)
-        annotations, description = self._label_files.read(scene, [_picture(reading) for reading in readings])
+        pictures = [_picture(reading, self._root) for reading in readings]
+        annotations, description = self._label_files.read(scene, pictures)
         return SceneTables(
             table([self._scene(scene, readings, description)], SCENES),
             table(readings, SAMPLE_DATA),
@@ -98,14 +100,12 @@ class ImagesReader:
             "description": description,
         }
 
-    def _readings(self, scene: str, files: list[tuple[str, Path]]) -> list[dict[str, Any]]:
+    def _readings(self, scene: str, files: list[tuple[str, AnyPath]]) -> list[dict[str, Any]]:
         scene_id, folder = make_id("scene", self.dataset, scene), self._root / scene
         times = frame_times([(channel, path.stem) for channel, path in files])
         rows = [
             {
-                "sample_data_id": make_id(
-                    "sample_data", self.dataset, scene, channel, path.relative_to(folder).as_posix()
-                ),
+                "sample_data_id": make_id("sample_data", self.dataset, scene, channel, relative(path, folder)),
                 "scene_id": scene_id,
                 "channel": channel,
                 "modality": "camera",
@@ -124,35 +124,37 @@ class ImagesReader:
         return LabelFiles(self._root, set(self._channels))
 
     @cached_property
-    def _channels(self) -> dict[str, list[tuple[str, Path]]]:
+    def _channels(self) -> dict[str, list[tuple[str, AnyPath]]]:
         """By scene name its folders with pictures, each with its channel."""
-        scenes: dict[str, list[tuple[str, Path]]] = {}
+        scenes: dict[str, list[tuple[str, AnyPath]]] = {}
         for folder in _picture_folders(self._root):
             scene, channel = _place(folder, self._root)
-            scenes.setdefault(scene.relative_to(self._root).as_posix(), []).append((channel, folder))
-        return {name: sorted(scenes[name]) for name in sorted(scenes, key=natural)}
+            scenes.setdefault(relative(scene, self._root), []).append((channel, folder))
+        for folders in scenes.values():
+            folders.sort(key=lambda each: (each[0], each[1].parts))
+        return {name: scenes[name] for name in sorted(scenes, key=natural)}
 
 
-def _picture_folders(root: Path) -> Iterator[Path]:
+def _picture_folders(root: AnyPath) -> Iterator[AnyPath]:
     """The folders at and below `root` that hold pictures, label maps and hidden folders left out."""
-    for folder, subfolders, _ in os.walk(root, onerror=_warn):
+    for folder, subfolders, _ in walk(root, onerror=_warn):
         subfolders[:] = [name for name in sorted(subfolders) if not _NO_FRAMES.fullmatch(name) and is_text(name)]
-        if next(_pictures(Path(folder), root), None) is not None:
-            yield Path(folder)
+        if next(_pictures(folder, root), None) is not None:
+            yield folder
 
 
 def _warn(error: OSError) -> None:
     _LOG.warning("%s: left out: %s", error.filename, error.strerror)
 
 
-def _pictures(folder: Path, root: Path) -> Iterator[Path]:
+def _pictures(folder: AnyPath, root: AnyPath) -> Iterator[AnyPath]:
     """The pictures directly in `folder`, in natural order of their names."""
-    with os.scandir(folder) as entries:
+    with scan(folder) as entries:
         names = [entry.name for entry in entries if _is_frame(entry, root)]
     return (folder / name for name in sorted(names, key=natural))
 
 
-def _is_frame(entry: os.DirEntry[str], root: Path) -> bool:
+def _is_frame(entry: os.DirEntry[str] | Entry, root: AnyPath) -> bool:
     stem = os.path.splitext(entry.name)[0]
     if (
         not _PICTURE.fullmatch(entry.name)
@@ -161,10 +163,10 @@ def _is_frame(entry: os.DirEntry[str], root: Path) -> bool:
         or not is_text(entry.path)
     ):
         return False
-    return not entry.is_symlink() or Path(entry.path).resolve().is_relative_to(root.resolve())
+    return not entry.is_symlink() or is_own(Path(entry.path), root)
 
 
-def _place(folder: Path, root: Path) -> tuple[Path, str]:
+def _place(folder: AnyPath, root: AnyPath) -> tuple[AnyPath, str]:
     """The scene folder and the channel of a folder with pictures; KITTI's `image_02/data` is channel image_02."""
     camera = folder.parent if folder.name == "data" and folder != root else folder
     if camera != root and _CHANNEL.fullmatch(camera.name):
@@ -172,10 +174,10 @@ def _place(folder: Path, root: Path) -> tuple[Path, str]:
     return folder, "CAM"
 
 
-def _fileformat(path: Path) -> str:
+def _fileformat(path: AnyPath) -> str:
     suffix = path.suffix[1:].lower()
     return _FORMATS.get(suffix, suffix)
 
 
-def _picture(reading: dict[str, Any]) -> Picture:
-    return Picture(reading["sample_data_id"], reading["scene_id"], reading["timestamp_ns"], Path(reading["uri"]))
+def _picture(reading: dict[str, Any], root: AnyPath) -> Picture:
+    return Picture(reading["sample_data_id"], reading["scene_id"], reading["timestamp_ns"], root / reading["uri"])

@@ -5,6 +5,7 @@ A list of millions of rows need not fit in memory: an index keeps 24 bytes a row
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from array import array
@@ -15,6 +16,7 @@ from typing import Any, NoReturn, TextIO
 import numpy as np
 
 from miner.errors import BadInput
+from miner.readers.places import AnyPath, downloaded, open_place
 
 Row = dict[str, Any]
 
@@ -23,13 +25,13 @@ _ROW_CHARS = 1 << 20  # the window always holds this much to come, so no row may
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
-def iter_rows(path: Path) -> Iterator[tuple[int, int, Row]]:
-    """Each object of the list in file `path` with its first byte and the byte after its last.
+def iter_rows(path: AnyPath, copy: AnyPath | None = None) -> Iterator[tuple[int, int, Row]]:
+    """Each object of the list in file `path` (read from its `copy`) with its first byte and the byte after its last.
 
     Raises BadInput naming file, line and cause where the file is no list of objects.
     """
     decode = json.JSONDecoder().raw_decode
-    with path.open(encoding="utf-8", newline="") as file:
+    with open_place(copy or path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as file:
         window = _Window(path, file)
         window.take("[")
         more = window.next_char() != "]"
@@ -50,11 +52,16 @@ def iter_rows(path: Path) -> Iterator[tuple[int, int, Row]]:
 class RowIndex:
     """The rows of a list by the value of one field. Not for pickling: string hashes differ between processes."""
 
-    def __init__(self, path: Path, field: str) -> None:
-        """Walks the file once; a file that is not there has no rows. Raises BadInput as `iter_rows`."""
-        self._path, self._field = path, field
+    def __init__(self, path: AnyPath, field: str) -> None:
+        """Walks the file once (an object of a store is copied here first); a file that is not there has no rows.
+
+        Raises BadInput as `iter_rows`.
+        """
+        self._field = field
+        self._copy = None if isinstance(path, Path) or not path.exists() else downloaded(path)
+        self._path = Path(self._copy.name) if self._copy else path
         hashes, spans = array("q"), array("q")
-        for start, end, row in iter_rows(path) if path.exists() else ():
+        for start, end, row in iter_rows(path, self._path) if path.exists() else ():
             hashes.append(hash(str(row.get(field))))
             spans.extend((start, end))
         order = np.argsort(np.asarray(hashes, np.int64), kind="stable")
@@ -70,7 +77,7 @@ class RowIndex:
         left, right = np.searchsorted(self._hashes, keys, "left"), np.searchsorted(self._hashes, keys, "right")
         spans = np.concatenate([self._spans[first:last] for first, last in zip(left, right, strict=True)])
         rows = []
-        with self._path.open("rb") as file:
+        with open_place(self._path) as file:
             for start, end in spans[np.argsort(spans[:, 0])].tolist():
                 file.seek(start)
                 rows.append(json.loads(file.read(end - start)))
@@ -80,7 +87,7 @@ class RowIndex:
 class _Window:
     """A sliding view of a UTF-8 text file: `text[at:]` comes next; `offset` in bytes and `line` say where that is."""
 
-    def __init__(self, path: Path, file: TextIO) -> None:
+    def __init__(self, path: AnyPath, file: TextIO) -> None:
         self.path, self.file = path, file
         self.text, self.at, self.offset, self.line, self.ended = "", 0, 0, 1, False
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 from kernels.se3 import SE3
 from miner.errors import BadInput
 from miner.ids import make_id
+from miner.readers.places import AnyPath, scan
 from miner.readers.sources import Row, check_inside, read_text
 
 Array = NDArray[np.float64]
@@ -93,7 +92,7 @@ class Calibration:
 class CalibrationFile:
     """Lines `key: numbers`. What its methods raise is BadInput `bad-calibration` naming file and line."""
 
-    def __init__(self, path: Path, root: Path) -> None:
+    def __init__(self, path: AnyPath, root: AnyPath) -> None:
         self.path = path
         self._lines: dict[str, tuple[int, str]] = {}
         for number, line in enumerate(read_text(path, root).split("\n"), 1):
@@ -172,7 +171,7 @@ class Label(NamedTuple):
     attributes: Row
 
 
-def read_labels(path: Path, root: Path) -> list[Label]:
+def read_labels(path: AnyPath, root: AnyPath) -> list[Label]:
     """The labels of one frame in the object benchmark's format. Raises BadInput `bad-label` naming file and line."""
     labels = []
     for number, line in enumerate(read_text(path, root).split("\n"), 1):
@@ -231,14 +230,14 @@ def annotation_row(row: Row, place: Row, key: tuple[str | int, ...], attributes:
     return row | place | labels | {"annotation_id": make_id("annotation", place["sample_id"], *key)}
 
 
-def frame_files(folder: Path, suffixes: Sequence[str]) -> dict[int, Path]:
+def frame_files(folder: AnyPath, suffixes: Sequence[str]) -> dict[int, AnyPath]:
     """By frame number, in order, the files `<number>.<suffix>` of a folder; empty where there is no such folder.
 
     Where a frame has several files it is that with the first of the suffixes.
     """
     found: dict[int, tuple[int, str]] = {}
     try:
-        with os.scandir(folder) as entries:
+        with scan(folder) as entries:
             for entry in entries:
                 match = _FRAME.fullmatch(entry.name)
                 if match and match[2].lower() in suffixes and entry.is_file():
@@ -251,7 +250,9 @@ def frame_files(folder: Path, suffixes: Sequence[str]) -> dict[int, Path]:
     return {frame: folder / name for frame, (_, name) in sorted(found.items())}
 
 
-def reading_rows(ids: SceneIds, channel: str, files: Mapping[int, Path], sensor: Row, root: Path) -> dict[int, Row]:
+def reading_rows(
+    ids: SceneIds, channel: str, files: Mapping[int, AnyPath], sensor: Row, root: AnyPath
+) -> dict[int, Row]:
     """By frame the rows of a channel without times and poses; `sensor` are its calibration columns.
 
     Raises BadInput `outside-source` for a link that leaves `root`.
@@ -261,7 +262,7 @@ def reading_rows(ids: SceneIds, channel: str, files: Mapping[int, Path], sensor:
     return {frame: _reading_row(ids, channel, frame, path, root) | sensor for frame, path in files.items()}
 
 
-def _reading_row(ids: SceneIds, channel: str, frame: int, path: Path, root: Path) -> Row:
+def _reading_row(ids: SceneIds, channel: str, frame: int, path: AnyPath, root: AnyPath) -> Row:
     try:
         if path.is_symlink():
             check_inside(path, root)

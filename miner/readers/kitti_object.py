@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cached_property
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -24,6 +23,7 @@ from miner.readers.kitti import (
     read_labels,
     reading_rows,
 )
+from miner.readers.places import AnyPath, place_of
 from miner.readers.sources import Row, read_text, table
 from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES
 
@@ -49,7 +49,8 @@ class KittiObjectReader:
         """Raises NotFound where there is no split."""
         self.source = source
         self.dataset = dataset or self.name
-        splits = _splits(Path(source).absolute())
+        self._place = place_of(source)
+        splits = _splits(self._place)
         if not splits:
             raise NotFound(f"{source}: no KITTI object frames", f"Give the source: {self.looks_for}.")
         self._root = splits[0].parent
@@ -58,8 +59,8 @@ class KittiObjectReader:
         return KittiObjectReader, (self.source, self.dataset)
 
     @staticmethod
-    def matches(source: str) -> bool:
-        return bool(_splits(Path(source).absolute()))
+    def matches(source: str | AnyPath) -> bool:
+        return bool(_splits(place_of(source)))
 
     def scenes(self) -> Iterable[SceneRef]:
         """`training/000000` and on."""
@@ -107,11 +108,11 @@ class KittiObjectReader:
         }
 
     @cached_property
-    def _files(self) -> dict[str, dict[str, dict[int, Path]]]:
+    def _files(self) -> dict[str, dict[str, dict[int, AnyPath]]]:
         """By split and folder the files of each frame."""
         return {
             split.name: {folder: frame_files(split / folder, suffixes) for folder, suffixes in _FOLDERS.items()}
-            for split in _splits(Path(self.source).absolute())
+            for split in _splits(self._place)
         }
 
     @cached_property
@@ -138,7 +139,7 @@ class KittiObjectReader:
             raise BadInput("bad-mapping", f"{folder}: {len(numbers)} frames, {len(lines)} lines: {error}") from error
 
 
-def read_calibration(path: Path, root: Path) -> Calibration:
+def read_calibration(path: AnyPath, root: AnyPath) -> Calibration:
     """The calibration of one frame: P0 to P3, R0_rect, Tr_velo_to_cam and, if it is there, Tr_imu_to_velo."""
     file = CalibrationFile(path, root)
     rect0_SE3_camera0 = SE3(file.rotation("R0_rect"), np.zeros(3))
@@ -149,7 +150,7 @@ def read_calibration(path: Path, root: Path) -> Calibration:
     )
 
 
-def _splits(source: Path) -> list[Path]:
+def _splits(source: AnyPath) -> list[AnyPath]:
     """The folders of a source, or the source itself, that are named like a split and have recordings as files."""
     folders = [source] if source.name in _SPLITS else [source / split for split in _SPLITS]
     return [folder for folder in folders if any(frame_files(folder / name, _FOLDERS[name]) for name in _CHANNELS)]

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -33,6 +32,7 @@ from miner.readers.kitti import (
     turn,
 )
 from miner.readers.kitti_tracklets import read_tracklets
+from miner.readers.places import AnyPath, place_of, relative
 from miner.readers.sources import Row, read_text, table
 from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES
 
@@ -67,7 +67,7 @@ class KittiRawReader:
         """Raises NotFound where there is no drive."""
         self.source = source
         self.dataset = dataset or self.name
-        self._root = Path(source).absolute()
+        self._place = self._root = place_of(source)
         if not _drives(self._root):
             raise NotFound(f"{source}: no KITTI raw drive", f"Give a root, a date or a drive: {self.looks_for}.")
         if _DRIVE.fullmatch(self._root.name):
@@ -77,8 +77,8 @@ class KittiRawReader:
         return KittiRawReader, (self.source, self.dataset)
 
     @staticmethod
-    def matches(source: str) -> bool:
-        return bool(_drives(Path(source).absolute()))
+    def matches(source: str | AnyPath) -> bool:
+        return bool(_drives(place_of(source)))
 
     def scenes(self) -> Iterable[SceneRef]:
         """By path; the name of a scene is that of its drive, with its folder where two drives have one name."""
@@ -103,7 +103,7 @@ class KittiRawReader:
             table(annotations, ANNOTATIONS),
         )
 
-    def _scene(self, ids: SceneIds, drive: Path, times_ns: list[int]) -> Row:
+    def _scene(self, ids: SceneIds, drive: AnyPath, times_ns: list[int]) -> Row:
         return {
             "scene_id": ids.scene_id,
             "dataset": self.dataset,
@@ -113,7 +113,7 @@ class KittiRawReader:
             "end_ns": max(times_ns) + 1,
         }
 
-    def _readings(self, drive: Path, ids: SceneIds, calibration: Calibration) -> Readings:
+    def _readings(self, drive: AnyPath, ids: SceneIds, calibration: Calibration) -> Readings:
         files = {name: frame_files(drive / name / "data", SWEEPS if name == _LIDAR else PICTURES) for name in _CHANNELS}
         times = _all_times(drive, self._root, {name: list(frames) for name, frames in files.items()})
         readings: Readings = {}
@@ -123,7 +123,7 @@ class KittiRawReader:
                 row["timestamp_ns"] = times[channel][frame]
         return readings
 
-    def _add_poses(self, drive: Path, readings: Readings, synchronised: bool) -> None:
+    def _add_poses(self, drive: AnyPath, readings: Readings, synchronised: bool) -> None:
         """In a synchronised drive packet n of the IMU belongs to frame n; in others, what lies between two packets."""
         poses = read_oxts(frame_files(drive / "oxts" / "data", ("txt",)), self._root)
         if not synchronised:
@@ -137,7 +137,7 @@ class KittiRawReader:
                 if frame in frames:
                     frames[frame] |= row
 
-    def _annotations(self, drive: Path, ids: SceneIds, readings: Readings, calibration: Calibration) -> list[Row]:
+    def _annotations(self, drive: AnyPath, ids: SceneIds, readings: Readings, calibration: Calibration) -> list[Row]:
         known = {frame: row["timestamp_ns"] for frames in readings.values() for frame, row in frames.items()}
 
         def place(frame: int, channel: str) -> Row:
@@ -158,17 +158,14 @@ class KittiRawReader:
         return sorted(rows, key=lambda row: (row["timestamp_ns"], row["annotation_id"]))
 
     @cached_property
-    def _folders(self) -> dict[str, Path]:
+    def _folders(self) -> dict[str, AnyPath]:
         """By name of the scene its drive."""
-        drives = _drives(Path(self.source).absolute())
+        drives = _drives(self._place)
         count = Counter(drive.name for drive in drives)
-        return {
-            drive.name if count[drive.name] == 1 else drive.relative_to(self._root).as_posix(): drive
-            for drive in drives
-        }
+        return {drive.name if count[drive.name] == 1 else relative(drive, self._root): drive for drive in drives}
 
 
-def read_calibration(folder: Path, root: Path, rectified: bool) -> Calibration:
+def read_calibration(folder: AnyPath, root: AnyPath, rectified: bool) -> Calibration:
     """The calibration of a date, of which each file may be missing; of rectified cameras or of those as they are."""
     cameras, lidar, imu = (folder / f"calib_{name}.txt" for name in ("cam_to_cam", "velo_to_cam", "imu_to_velo"))
     rect0_SE3_camera0, found = None, {}
@@ -186,14 +183,14 @@ def read_calibration(folder: Path, root: Path, rectified: bool) -> Calibration:
     return Calibration(_pose(imu, root), rect0_SE3_camera0 @ camera0_SE3_velodyne, found)
 
 
-def _pose(path: Path, root: Path) -> SE3 | None:
+def _pose(path: AnyPath, root: AnyPath) -> SE3 | None:
     if not path.is_file():
         return None
     file = CalibrationFile(path, root)
     return SE3(file.rotation("R"), file.matrix("T", 3))
 
 
-def read_oxts(files: Mapping[int, Path], root: Path) -> dict[int, SE3]:
+def read_oxts(files: Mapping[int, AnyPath], root: AnyPath) -> dict[int, SE3]:
     """`global_SE3_imu` by frame: x east, y north, z up, on the Mercator map of the devkit (convertOxtsToPose.m).
 
     The map is true to scale at the latitude of the first frame; its origin is that frame's place. Raises BadInput
@@ -211,7 +208,7 @@ def read_oxts(files: Mapping[int, Path], root: Path) -> dict[int, SE3]:
     return poses
 
 
-def _packet(path: Path, root: Path) -> list[float]:
+def _packet(path: AnyPath, root: AnyPath) -> list[float]:
     """Latitude and longitude in radians, altitude in metres, roll, pitch and yaw in radians."""
     text = read_text(path, root)
     try:
@@ -239,7 +236,7 @@ def _interpolate(rows: list[Row], poses: Mapping[int, SE3]) -> None:
         row["global_SE3_ego"] = {"translation": translation.tolist(), "rotation_wxyz": wxyz.tolist()}
 
 
-def _all_times(drive: Path, root: Path, frames: Mapping[str, list[int]]) -> dict[str, Times]:
+def _all_times(drive: AnyPath, root: AnyPath, frames: Mapping[str, list[int]]) -> dict[str, Times]:
     """By channel the times of its frames; where it has no timestamps those of the other sensors, see `nominal_time`."""
     own = {channel: _sensor_times(drive / channel, root, numbers) for channel, numbers in frames.items() if numbers}
     shared: Times = {}
@@ -251,7 +248,7 @@ def _all_times(drive: Path, root: Path, frames: Mapping[str, list[int]]) -> dict
     }
 
 
-def _sensor_times(folder: Path, root: Path, frames: list[int]) -> Times:
+def _sensor_times(folder: AnyPath, root: AnyPath, frames: list[int]) -> Times:
     """The times of a sensor's frames: timestamps.txt, or for a sweep the middle of its start and end; empty without.
 
     A line belongs to the frame of its number, counted from 0, or, where there are as many times as frames, in order.
@@ -272,7 +269,7 @@ def _sensor_times(folder: Path, root: Path, frames: list[int]) -> Times:
     return dict(zip(frames, known, strict=True))
 
 
-def read_times(path: Path, root: Path) -> list[int | None]:
+def read_times(path: AnyPath, root: AnyPath) -> list[int | None]:
     """The times of a timestamps file in nanoseconds, None for an empty line.
 
     Raises BadInput `bad-timestamps` naming file and line for what is no time, or a minute or more from the one before.
@@ -321,17 +318,18 @@ def _distinct(times: Times) -> Times:
     return distinct
 
 
-def _label_files(drive: Path) -> dict[int, Path]:
+def _label_files(drive: AnyPath) -> dict[int, AnyPath]:
     return frame_files(drive / "label_2", ("txt",)) or frame_files(drive / "ground_truth" / "label_2", ("txt",))
 
 
-def _drives(source: Path) -> list[Path]:
+def _drives(source: AnyPath) -> list[AnyPath]:
     """The drives that a source is, holds, or holds by date."""
     below = ("", "*/", "*/*/", "*/*/*/")  # a date, a root, and folders such as kitti/raw above it
     found = [each for folders in below for each in source.glob(f"{folders}*_drive_*_*")]
     found = [source] if _DRIVE.fullmatch(source.name) else found
-    return sorted(drive for drive in found if _DRIVE.fullmatch(drive.name) and _has_recordings(drive))
+    drives = (drive for drive in found if _DRIVE.fullmatch(drive.name) and _has_recordings(drive))
+    return sorted(drives, key=lambda drive: drive.parts)
 
 
-def _has_recordings(drive: Path) -> bool:
+def _has_recordings(drive: AnyPath) -> bool:
     return any((drive / channel / "data").is_dir() for channel in _CHANNELS)

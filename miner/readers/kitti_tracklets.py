@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
@@ -13,6 +12,7 @@ import numpy as np
 from kernels.se3 import SE3
 from miner.errors import BadInput
 from miner.readers.kitti import MAX_NUMBER, turn
+from miner.readers.places import AnyPath
 from miner.readers.sources import read_text
 
 _POSE = ("tx", "ty", "tz", "rx", "ry", "rz")
@@ -30,7 +30,7 @@ class TrackletBox(NamedTuple):
     attributes: dict[str, Any]
 
 
-def read_tracklets(path: Path, root: Path) -> list[TrackletBox]:
+def read_tracklets(path: AnyPath, root: AnyPath) -> list[TrackletBox]:
     """All boxes, by tracklet and frame. Raises BadInput `bad-tracklets` naming file and cause."""
     text = read_text(path, root)
     try:

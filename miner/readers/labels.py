@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
 from miner.decode.image import image_header
 from miner.errors import BadInput
 from miner.ids import make_id
+from miner.readers.places import AnyPath, open_place, read_whole, relative, walk
+from miner.readers.sources import check_inside
 
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -38,7 +39,7 @@ class Picture(NamedTuple):
     sample_data_id: str
     scene_id: str
     timestamp_ns: int
-    path: Path
+    path: AnyPath
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ class JsonLabels:
 class LabelFiles:
     """All label files of a source, found once; JSON files that several scenes share are parsed once."""
 
-    def __init__(self, root: Path, scenes: Collection[str]) -> None:
+    def __init__(self, root: AnyPath, scenes: Collection[str]) -> None:
         self._root = root
         self._folders = {(root / scene).name for scene in scenes}
-        self._parsed: dict[Path, JsonLabels] = {}
+        self._parsed: dict[AnyPath, JsonLabels] = {}
 
     def read(self, scene: str, pictures: list[Picture]) -> tuple[list[Row], str | None]:
         """The annotation rows of a scene, and its description if its label files hold exactly one.
@@ -74,37 +75,39 @@ class LabelFiles:
             rows.extend(_of_picture(row, number, picture) for number, row in enumerate(found))
         return rows, descriptions.pop() if len(descriptions) == 1 else None
 
-    def _json_files(self, scene: str) -> list[Path]:
+    def _json_files(self, scene: str) -> list[AnyPath]:
         own = [path for path in self._all_json if path.stem == (self._root / scene).name]
         return own or [
             path for path in self._all_json if path.stem not in self._folders and self._same_split(path, scene)
         ]
 
-    def _same_split(self, path: Path, scene: str) -> bool:
+    def _same_split(self, path: AnyPath, scene: str) -> bool:
         """False for labels of another split: `det_val.json` does not speak of `images/train/0001.jpg`."""
-        splits = [set(_SPLIT.findall(name)) for name in (path.relative_to(self._root).as_posix(), scene)]
+        splits = [set(_SPLIT.findall(name)) for name in (relative(path, self._root), scene)]
         return not all(splits) or bool(splits[0] & splits[1])
 
-    def _labels(self, path: Path) -> JsonLabels:
+    def _labels(self, path: AnyPath) -> JsonLabels:
         if path not in self._parsed:
+            check_inside(path, self._root)
             self._parsed[path] = _guarded(path, _parse_json)
         return self._parsed[path]
 
     @cached_property
-    def _all_json(self) -> list[Path]:
-        below = [Path(folder) / name for folder, _, names in os.walk(self._root / "labels") for name in names]
+    def _all_json(self) -> list[AnyPath]:
+        below = [folder / name for folder, _, names in walk(self._root / "labels") for name in names]
         files = [path for path in (*self._root.iterdir(), *below) if path.suffix.lower() == ".json" and path.is_file()]
-        return sorted(path for path in files if not path.name.startswith("."))
+        return sorted((path for path in files if not path.name.startswith(".")), key=lambda path: path.parts)
 
-    def _yolo(self, picture: Path) -> list[Row]:
-        parts = list(picture.relative_to(self._root).parts)
+    def _yolo(self, picture: AnyPath) -> list[Row]:
+        parts = list(PurePosixPath(relative(picture, self._root)).parts)
         if "images" not in parts[:-1]:
             return []
         last = max(place for place, part in enumerate(parts[:-1]) if part == "images")
         path = self._root.joinpath(*parts[:last], "labels", *parts[last + 1 :]).with_suffix(".txt")
         if not path.is_file():
             return []
-        boxes = _guarded(path, lambda file: parse_yolo(file.read_text(encoding="utf-8-sig")))
+        check_inside(path, self._root)
+        boxes = _guarded(path, lambda file: parse_yolo(read_whole(file).decode("utf-8-sig")))
         return yolo_rows(boxes, _class_names(path.parent, self._root), _size(picture)) if boxes else []
 
 
@@ -183,8 +186,8 @@ def parse_drivelm(scenes: Mapping[str, Row]) -> JsonLabels:
     return labels
 
 
-def _parse_json(path: Path) -> JsonLabels:
-    data = json.loads(path.read_bytes(), object_hook=lambda row: {k: v for k, v in row.items() if k not in _UNUSED})
+def _parse_json(path: AnyPath) -> JsonLabels:
+    data = json.loads(read_whole(path), object_hook=lambda row: {k: v for k, v in row.items() if k not in _UNUSED})
     frames = data["frames"] if isinstance(data, dict) and isinstance(data.get("frames"), list) else data
     if isinstance(frames, list) and all(
         isinstance(f, dict) and _FRAME_FIELDS & f.keys() and "name" in f for f in frames
@@ -196,7 +199,7 @@ def _parse_json(path: Path) -> JsonLabels:
     return JsonLabels()
 
 
-def _guarded(path: Path, parse: Callable[[Path], T]) -> T:
+def _guarded(path: AnyPath, parse: Callable[[AnyPath], T]) -> T:
     """`parse(path)`, with whatever bad data makes of it as one BadInput."""
     try:
         return parse(path)
@@ -227,19 +230,20 @@ def _box_of_polygon(shares: list[float]) -> list[float]:
     return [min(shares[::2]), min(shares[1::2]), max(shares[::2]), max(shares[1::2])]
 
 
-def _class_names(folder: Path, root: Path) -> dict[int, str]:
+def _class_names(folder: AnyPath, root: AnyPath) -> dict[int, str]:
     """Class names by index from the nearest file of names at `folder` or above it in the source; empty without one."""
     for above in (folder, *folder.parents):
         for name in _CLASS_FILES:
             if (above / name).is_file():
+                check_inside(above / name, root)
                 return _guarded(above / name, _parse_class_names)
         if above == root:
             break
     return {}
 
 
-def _parse_class_names(path: Path) -> dict[int, str]:
-    text = path.read_text(encoding="utf-8-sig")
+def _parse_class_names(path: AnyPath) -> dict[int, str]:
+    text = read_whole(path).decode("utf-8-sig")
     if path.suffix != ".yaml":
         return dict(enumerate(line.strip() for line in text.splitlines()))
     import yaml
@@ -251,11 +255,11 @@ def _parse_class_names(path: Path) -> dict[int, str]:
     return {int(key): str(name) for key, name in (names.items() if isinstance(names, dict) else enumerate(names))}
 
 
-def _size(picture: Path) -> tuple[int, int] | None:
+def _size(picture: AnyPath) -> tuple[int, int] | None:
     """Width and height from the header; None for a picture that cannot be read, which embed will report."""
     for num_bytes in (_HEADER_BYTES, -1):
         try:
-            with picture.open("rb") as file:
+            with open_place(picture) as file:
                 header = image_header(file.read(num_bytes), str(picture))
         except (BadInput, OSError):
             continue  # the header of a few pictures lies beyond the first bytes

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import ClassVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from miner.errors import BadInput, NotFound
 from miner.ids import make_id
 from miner.readers import SceneRef, SceneTables
 from miner.readers.frame_times import natural
+from miner.readers.places import AnyPath, place_of, relative
 from miner.readers.ros import (
     CAMERA_INFO,
     FIX,
@@ -42,7 +43,7 @@ from miner.readers.sources import check_inside, files_by_folder, read_text, tabl
 from miner.schema import ANNOTATIONS, POSE, SAMPLE_DATA, SCENES, check
 
 _LOG = logging.getLogger(__name__)
-_NAME, _METADATA = re.compile(r".+\.mcap"), "metadata.yaml"
+_NAME, _METADATA = re.compile(r".+\.mcap", re.DOTALL), "metadata.yaml"
 _SPLIT = re.compile(r"^\s*-\s+(?:path:\s+)?['\"]?([^'\"\n]+\.mcap)['\"]?\s*$", re.MULTILINE)
 
 
@@ -63,7 +64,7 @@ class McapReader:
     def __init__(self, source: str, dataset: str | None = None, topics: str = "") -> None:
         """Raises NotFound where there is no `source`."""
         self.source, self.topics = source, topics
-        place = Path(source).absolute()
+        place = place_of(source)
         if not place.exists():
             raise NotFound(f"{source}: no such file or folder", "Give a folder of MCAP files or one of them.")
         self._place = place
@@ -74,8 +75,8 @@ class McapReader:
         return McapReader, (self.source, self.dataset, self.topics)
 
     @staticmethod
-    def matches(source: str) -> bool:
-        return next(files_by_folder(Path(source).absolute(), _NAME), None) is not None
+    def matches(source: str | AnyPath) -> bool:
+        return next(files_by_folder(place_of(source), _NAME), None) is not None
 
     def scenes(self) -> Iterable[SceneRef]:
         """In natural order of their paths below the folder of the source, which are their names."""
@@ -121,14 +122,14 @@ class McapReader:
         return pa.concat_tables(tables).sort_by([("timestamp_ns", "ascending"), ("channel", "ascending")])
 
     @cached_property
-    def _files(self) -> dict[str, list[Path]]:
+    def _files(self) -> dict[str, list[AnyPath]]:
         """By scene name its files in order."""
-        scenes: dict[str, list[Path]] = {}
+        scenes: dict[str, list[AnyPath]] = {}
         for files in files_by_folder(self._place, _NAME):
             bag = _bag(files) if self._place.is_dir() else []
-            groups = {files[0].parent: bag} if bag else {}
-            groups |= {file: [file] for file in sorted(set(files) - set(bag))}
-            scenes |= {place.relative_to(self._root).as_posix(): parts for place, parts in groups.items()}
+            groups: dict[AnyPath, list[AnyPath]] = {files[0].parent: bag} if bag else {}
+            groups |= {file: [file] for file in files if file not in bag}
+            scenes |= {relative(place, self._root): parts for place, parts in groups.items()}
         return {name: scenes[name] for name in sorted(scenes, key=natural)}
 
 
@@ -166,7 +167,7 @@ class _Recording:
         self._channels: set[Channel] = set()
         self._files: list[str] = []
 
-    def add(self, file: Path) -> None:
+    def add(self, file: AnyPath) -> None:
         """One file, after those before it."""
         self._files.append(str(file))
         scan = Scan(str(file))
@@ -257,7 +258,7 @@ def _pose_column(poses: Poses | None, n: int) -> pa.Array:
     return pa.StructArray.from_arrays(parts, fields=list(POSE), mask=pa.array(~poses.known))
 
 
-def _bag(files: list[Path]) -> list[Path]:
+def _bag(files: list[AnyPath]) -> list[AnyPath]:
     """Of the files of a rosbag2 folder those that its metadata.yaml names, in its order; all of them, in natural order,
     where it names none that is there. No files where the folder is none."""
     metadata = files[0].with_name(_METADATA)
@@ -268,5 +269,5 @@ def _bag(files: list[Path]) -> list[Path]:
     except BadInput as bad:
         _LOG.warning("%s", bad)
         text = ""
-    named = [metadata.with_name(Path(name).name) for name in dict.fromkeys(_SPLIT.findall(text))]
+    named = [metadata.with_name(PurePosixPath(name).name) for name in dict.fromkeys(_SPLIT.findall(text))]
     return named if set(named) & set(files) else sorted(files, key=lambda path: natural(path.name))

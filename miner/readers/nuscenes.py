@@ -11,7 +11,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, ClassVar, TypeGuard, TypeVar
 
 import pyarrow as pa
@@ -21,12 +21,16 @@ from miner.errors import BadInput, NotFound, UsageError
 from miner.ids import is_token, make_id
 from miner.readers import SceneRef, SceneTables
 from miner.readers.json_rows import Row, RowIndex, iter_rows
-from miner.readers.sources import table
+from miner.readers.places import AnyPath, ObjectPath, place_of
+from miner.readers.sources import LATEST_NS, check_all_inside, check_inside, check_jumps, table
 from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES
 
 T = TypeVar("T")
 
 _NS_PER_US = 1000
+_MAX_NAME = 256
+_TEXTS = {"name", "filename", "channel", "modality", "location", "vehicle", "description", "level"}
+_LATEST_US = LATEST_NS // _NS_PER_US
 _BOXES = "sample_annotation.json"
 _MODALITIES = {"CAM": "camera", "LIDAR": "lidar", "RADAR": "radar"}
 
@@ -54,11 +58,11 @@ class NuScenesReader:
         return NuScenesReader, (self.source, self.dataset)
 
     @staticmethod
-    def matches(source: str) -> bool:
+    def matches(source: str | AnyPath) -> bool:
         return bool(_version_folders(source))
 
     def scenes(self) -> Iterable[SceneRef]:
-        """In the order of scene.json. A name that several scenes bear is replaced by the scene's token."""
+        """In the order of scene.json. What is no name, or that of several scenes, is replaced by the scene's id."""
         return [SceneRef(self._id("scene", row["token"]), name) for name, row in self._scenes.items()]
 
     def read(self, scene: str) -> SceneTables:
@@ -67,10 +71,20 @@ class NuScenesReader:
         `sample_data_id` of a box names the key frame in whose ego frame it is; where a sample has no key frame with a
         pose, the box has a null pose and `"flags": ["no-ego-pose"]` in its attributes.
         """
+        try:
+            return self._read(scene)
+        except BadInput as bad:
+            named = str(self._tables) in bad.detail
+            raise BadInput(bad.reason, bad.detail + ("" if named else f" (in {self._tables})")) from bad
+
+    def _read(self, scene: str) -> SceneTables:
         if scene not in self._scenes:
             raise BadInput("unknown-scene", f"{self._tables}: no scene {scene!r} among {len(self._scenes)}")
         row = self._scenes[scene]
-        samples = {_token(sample, "sample.json"): sample for sample in self._samples_of.rows({row["token"]})}
+        samples = {
+            _token(sample, "sample.json"): sample
+            for sample in _sound(self._samples_of.rows({row["token"]}), "sample.json")
+        }
         scene_id = self._id("scene", row["token"])
         readings = self._readings(scene_id, samples)
         annotations = self._annotations(scene_id, samples, readings)
@@ -89,7 +103,7 @@ class NuScenesReader:
             "scene_id": self._id("scene", row["token"]),
             "dataset": self.dataset,
             "log_id": self._id("log", row.get("log_token") or row["token"]),
-            "name": row.get("name") or name,
+            "name": row["name"] if _is_name(row.get("name")) else name,
             "start_ns": min(times_ns),
             "end_ns": max(times_ns) + 1,
             "location": log.get("location"),
@@ -99,10 +113,13 @@ class NuScenesReader:
         }
 
     def _readings(self, scene_id: str, samples: Collection[str]) -> list[Row]:
-        rows = self._sample_data_of.rows(samples)
+        rows = _sound(self._sample_data_of.rows(samples), "sample_data.json")
         pose_rows = self._ego_poses_of.rows({row["ego_pose_token"] for row in rows if row.get("ego_pose_token")})
         poses = {row["token"]: _pose(row, "ego_pose.json") for row in pose_rows}
         readings = [self._reading(row, scene_id, poses.get(row.get("ego_pose_token", ""))) for row in rows]
+        root = self._tables.parent
+        check_all_inside((root / reading["uri"] for reading in readings), root)
+        check_jumps((reading["timestamp_ns"] for reading in readings), f"{self._tables}/sample_data.json")
         return sorted(readings, key=lambda reading: (reading["timestamp_ns"], reading["channel"]))
 
     def _reading(self, row: Row, scene_id: str, global_SE3_ego: Row | None) -> Row:
@@ -115,13 +132,13 @@ class NuScenesReader:
             "timestamp_ns": _time_ns(row, "sample_data.json"),
             "is_key_frame": bool(row.get("is_key_frame")),
             "uri": str(path),
-            "num_bytes": path.stat().st_size if path.exists() else None,
+            "num_bytes": _num_bytes(path),
             "fileformat": _fileformat(filename),
             "global_SE3_ego": global_SE3_ego,
             **(self._sensors.get(row.get("calibrated_sensor_token", "")) or _sensor_of_name(filename)),
         }
 
-    def _file(self, filename: str, token: str) -> Path:
+    def _file(self, filename: str, token: str) -> AnyPath:
         parts = PurePosixPath(filename)
         if parts.is_absolute() or ".." in parts.parts or "\\" in filename or "\0" in filename:
             raise BadInput(
@@ -132,7 +149,7 @@ class NuScenesReader:
     def _annotations(self, scene_id: str, samples: dict[str, Row], readings: list[Row]) -> list[Row]:
         references = _references(readings)
         boxes: dict[str, list[Row]] = defaultdict(list)
-        for row in self._boxes_of.rows(samples):
+        for row in _sound(self._boxes_of.rows(samples), _BOXES):
             boxes[row["sample_token"]].append(row)
         annotations = []
         for sample, rows in boxes.items():
@@ -174,11 +191,17 @@ class NuScenesReader:
 
     def _rows(self, table: str) -> dict[str, Row]:
         """A small table by token."""
-        path = self._tables / f"{table}.json"
-        return {_token(row, path.name): row for _, _, row in iter_rows(path)} if path.exists() else {}
+        path = self._path(table)
+        rows = _sound((row for _, _, row in iter_rows(path)), path.name) if path.exists() else ()
+        return {_token(row, path.name): row for row in rows}
 
     def _index(self, table: str, field: str) -> RowIndex:
-        return RowIndex(self._tables / f"{table}.json", field)
+        return RowIndex(self._path(table), field)
+
+    def _path(self, table: str) -> AnyPath:
+        path = self._tables / f"{table}.json"
+        check_inside(path, self._tables)
+        return path
 
     @cached_property
     def _scenes(self) -> dict[str, Row]:
@@ -188,7 +211,8 @@ class NuScenesReader:
             raise UsageError(error.detail, "Without scene.json nothing of the source can be read.") from error
         count = Counter(row.get("name") for row in rows.values())
         return {
-            row["name"] if row.get("name") and count[row["name"]] == 1 else token: row for token, row in rows.items()
+            name if _is_name(name := row.get("name")) and count[name] == 1 else self._id("scene", token): row
+            for token, row in rows.items()
         }
 
     @cached_property
@@ -238,10 +262,11 @@ class NuScenesReader:
         return self._index("sample_annotation", "sample_token")
 
 
-def _version_folders(source: str) -> list[Path]:
+def _version_folders(source: str | AnyPath) -> list[AnyPath]:
     """The v1.0-* folders of a source, sorted; the source itself where it is one."""
-    root = Path(source).absolute()
-    folders = [root] if root.match("v1.0-*") else sorted(root.glob("v1.0-*"))
+    root = place_of(source)
+    folders: list[AnyPath] = [root] if root.match("v1.0-*") else [*root.glob("v1.0-*")]
+    folders.sort(key=lambda folder: folder.name)
     return [folder for folder in folders if (folder / "scene.json").is_file()]
 
 
@@ -279,6 +304,21 @@ def _sensor_of_name(filename: str) -> Row:
             "missing-sensor", f"sample_data.json: {filename!r} has no calibrated_sensor row and no channel folder"
         )
     return {"channel": parts[-2], "modality": modality, "ego_SE3_sensor": None, "intrinsic": None}
+
+
+def _is_name(value: Any) -> TypeGuard[str]:
+    """Whether it can name a scene: some text without line ends, half characters and the like."""
+    return isinstance(value, str) and 0 < len(value) <= _MAX_NAME and value.isprintable()
+
+
+def _num_bytes(path: AnyPath) -> int | None:
+    """None too for an object of a store: the folders of the recordings are not listed."""
+    if isinstance(path, ObjectPath):
+        return None
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):  # missing, or no name that a file can have: embed will say so
+        return None
 
 
 def _fileformat(filename: str) -> str:
@@ -332,7 +372,23 @@ def _token(row: Row, file: str) -> str:
 
 
 def _time_ns(row: Row, file: str) -> int:
-    return round(_need(row, "timestamp", (int, float), file) * _NS_PER_US)
+    timestamp = _need(row, "timestamp", (int, float), file)
+    if not abs(timestamp) < _LATEST_US:
+        raise BadInput("bad-row", f"{file}: row {row.get('token')}: timestamp is {timestamp!r}")
+    return round(timestamp * _NS_PER_US)
+
+
+def _sound(rows: Iterable[Row], file: str) -> list[Row]:
+    """The rows, if what is looked up by or stored as text is text where it is there at all. Raises BadInput."""
+    found = []
+    for row in rows:
+        for field, value in row.items():
+            values = value or [] if field == "attribute_tokens" else [value]
+            is_text = field in _TEXTS or field.endswith(("token", "tokens"))
+            if is_text and not (isinstance(values, list) and all(isinstance(each, str | None) for each in values)):
+                raise BadInput("bad-row", f"{file}: row {row.get('token')!r}: {field} is {value!r}")
+        found.append(row)
+    return found
 
 
 def _need(row: Row, field: str, kind: type[T] | tuple[type[T], ...], file: str) -> T:

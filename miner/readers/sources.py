@@ -3,73 +3,120 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
 
-from miner.decode.files import opened
 from miner.errors import BadInput, SchemaError
+from miner.readers.places import AnyPath, is_inside, open_place, walk
 from miner.schema import check
 
 Row = dict[str, Any]
 
 _LOG = logging.getLogger(__name__)
 _MAX_TEXT_BYTES = 64 << 20
+EARLIEST_NS, LATEST_NS = -(1 << 60), 3 << 61  # to 2189: their differences stay within int64
+_MAX_JUMP_NS = 3600 * 10**9
 
 
-def files_by_folder(source: Path, names: re.Pattern[str]) -> Iterator[list[Path]]:
+def files_by_folder(source: AnyPath, names: re.Pattern[str]) -> Iterator[list[AnyPath]]:
     """The files at and below `source` with names that match, folder by folder, in order of their names; or the file
     `source` itself.
 
-    Left out are hidden files and folders, folders that are links, links out of the source and, with a warning, what
+    Left out are hidden files and folders, folders that are links and, with a warning, links out of the source, what
     cannot be listed and names that no table can hold.
     """
     if source.is_file():
         if names.fullmatch(source.name):
             yield [source]
         return
-    for folder, subfolders, found in os.walk(source, onerror=_warn):
+    for folder, subfolders, found in walk(source, onerror=_warn):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
-        paths = [Path(folder, name) for name in sorted(found) if names.fullmatch(name) and not name.startswith(".")]
-        if files := [path for path in paths if _is_own(path, source) and is_text(str(path))]:
+        paths = [folder / name for name in sorted(found) if names.fullmatch(name) and not name.startswith(".")]
+        if files := [path for path in paths if is_own(path, source) and is_text(str(path))]:
             yield files
 
 
-def read_text(path: Path, root: Path) -> str:
+def read_text(path: AnyPath, root: AnyPath) -> str:
     """A small text file. Raises BadInput `outside-source`, `missing-file`, `unreadable` or `too-large`."""
     check_inside(path, root)
-    with opened(str(path)) as file:
+    with open_place(path) as file:
         content = file.read(_MAX_TEXT_BYTES + 1)
         if len(content) > _MAX_TEXT_BYTES:
             raise BadInput("too-large", f"{path}: more than {_MAX_TEXT_BYTES} bytes of text")
         return content.decode("utf-8-sig")
 
 
-def check_inside(path: Path, root: Path) -> None:
-    """Raises BadInput `outside-source` where `path` is or lies behind a link that leaves `root`."""
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise BadInput("outside-source", f"{path}: is a link that leaves {root}")
+def check_inside(path: AnyPath, root: AnyPath) -> None:
+    """Raises BadInput `outside-source` where `path` is or lies behind a link that leaves `root`, which may itself be a
+    link; `unreadable` for a name too long and for links in a circle."""
+    try:
+        inside = is_inside(path, root)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise BadInput("unreadable", f"{path}: {error}") from error
+    if not inside:
+        cure = "give the folder that holds both as the source"
+        raise BadInput("outside-source", f"{path}: leads out of {root} to {path.resolve()}; {cure}")
+
+
+def check_all_inside(paths: Iterable[AnyPath], root: AnyPath) -> None:
+    """As `check_inside` for many files; a folder is resolved once, and a file only where it is a link."""
+    folders: set[AnyPath] = set()
+    for path in paths:
+        if path.parent not in folders:
+            check_inside(path.parent, root)
+            folders.add(path.parent)
+        try:
+            is_link = path.is_symlink()
+        except (OSError, ValueError) as error:  # a name that no file can have
+            raise BadInput("unreadable", f"{path}: {error}") from error
+        if is_link:
+            check_inside(path, root)
 
 
 def table(rows: list[Row], schema: pa.Schema) -> pa.Table:
     """Rows as a checked table. Raises BadInput for a value that its column cannot hold."""
     try:
+        check_times(rows)
         return check(pa.Table.from_pylist(rows, schema=schema), schema)
     except (pa.ArrowException, SchemaError, TypeError, ValueError, OverflowError) as error:
         raise BadInput("bad-row", f"{schema.names[0]} table: {error}") from error
 
 
-def _is_own(path: Path, root: Path) -> bool:
+def check_times(rows: list[Row]) -> None:
+    """Raises BadInput `bad-row` for a time that no clock shows."""
+    for row in rows:
+        for name in ("timestamp_ns", "start_ns", "end_ns"):
+            time_ns = row.get(name)
+            if isinstance(time_ns, int) and not EARLIEST_NS <= time_ns <= LATEST_NS:
+                raise BadInput("bad-row", f"{row.get('uri') or row.get('name')}: {name} is {time_ns}")
+
+
+def check_jumps(times_ns: Iterable[int], name: str) -> None:
+    """Raises BadInput `time-jump` where a recording, which is continuous, stands still for over an hour: a clock was
+    set, or is broken."""
+    for before, after in pairwise(sorted(times_ns)):
+        if after - before > _MAX_JUMP_NS:
+            hours = (after - before) / 3.6e12
+            raise BadInput("time-jump", f"{name}: {hours:,.1f} h without a reading, from {before} to {after} ns")
+
+
+def is_own(path: AnyPath, root: AnyPath) -> bool:
     """Whether it is a file, and no link out of `root`."""
     try:
-        return path.is_file() and (not path.is_symlink() or path.resolve().is_relative_to(root.resolve()))
+        if not path.is_file():
+            return False
+        if path.is_symlink():
+            check_inside(path, root)
+        return True
     except OSError as error:  # in a folder that may be listed only
         _warn(error)
-        return False
+    except BadInput as bad:
+        _LOG.warning("left out: %s", bad.detail)
+    return False
 
 
 def is_text(name: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import ClassVar
 
 from miner.decode import VIDEO_FORMATS
@@ -14,11 +13,12 @@ from miner.errors import BadInput, NotFound, UsageError
 from miner.ids import make_id
 from miner.readers import SceneRef, SceneTables
 from miner.readers.frame_times import frame_times, natural
-from miner.readers.sources import Row, files_by_folder, table
+from miner.readers.places import AnyPath, place_of, relative
+from miner.readers.sources import Row, check_jumps, files_by_folder, table
 from miner.readers.video_times import sidecar_times
 from miner.schema import ANNOTATIONS, SAMPLE_DATA, SCENES
 
-_VIDEO = re.compile(rf".+\.({'|'.join(sorted(VIDEO_FORMATS))})", re.IGNORECASE)
+_VIDEO = re.compile(rf".+\.({'|'.join(sorted(VIDEO_FORMATS))})", re.IGNORECASE | re.DOTALL)
 _CHANNEL = "CAM"
 DEFAULT_FRAMES = "rate=2"
 
@@ -43,18 +43,18 @@ class VideoReader:
         """Raises NotFound where `source` is not there, UsageError for other `frames`."""
         self.source, self.frames = source, frames
         self._rate_hz = _rate_hz(frames)
-        path = Path(source).absolute()
-        if not path.exists():
+        self._place = place_of(source)
+        if not self._place.exists():
             raise NotFound(f"{source}: no such file or folder", "Give a folder of videos, or one video.")
-        self._root = path if path.is_dir() else path.parent
+        self._root = self._place if self._place.is_dir() else self._place.parent
         self.dataset = dataset or self._root.name
 
     def __reduce__(self) -> tuple[type[VideoReader], tuple[str, str, str]]:
         return VideoReader, (self.source, self.dataset, self.frames)
 
     @staticmethod
-    def matches(source: str) -> bool:
-        return next(files_by_folder(Path(source).absolute(), _VIDEO), None) is not None
+    def matches(source: str | AnyPath) -> bool:
+        return next(files_by_folder(place_of(source), _VIDEO), None) is not None
 
     def scenes(self) -> Iterable[SceneRef]:
         """In natural order of their paths; the name of a scene is the path of its file in the folder."""
@@ -63,8 +63,8 @@ class VideoReader:
     def read(self, scene: str) -> SceneTables:
         """The rows of one video, from its tables of samples: no frame is read.
 
-        Raises BadInput for an unknown scene, a file that is no whole video (see `frame_index`) and a sidecar that does
-        not fit it.
+        Raises BadInput for an unknown scene, a file that is no whole video (see `frame_index`), a sidecar that does not
+        fit it, and times that jump.
         """
         path = self._paths.get(scene)
         if path is None:
@@ -73,6 +73,7 @@ class VideoReader:
         if not index.frames:
             raise BadInput("no-frames", f"{path}: a video stream without frames")
         times = _times_ns(path, self._root, index)
+        check_jumps(times, str(path))
         chosen = _chosen(times, [frame.is_key for frame in index.frames], self.frames, self._rate_hz)
         readings = [self._reading(scene, path, index, times, number) for number in chosen]
         row = {
@@ -85,7 +86,7 @@ class VideoReader:
         }
         return SceneTables(table([row], SCENES), table(readings, SAMPLE_DATA), table([], ANNOTATIONS))
 
-    def _reading(self, scene: str, path: Path, index: FrameIndex, times: list[int], number: int) -> Row:
+    def _reading(self, scene: str, path: AnyPath, index: FrameIndex, times: list[int], number: int) -> Row:
         frame = index.frames[number]
         return {
             "sample_data_id": make_id("sample_data", self.dataset, scene, _CHANNEL, number),
@@ -102,9 +103,9 @@ class VideoReader:
         }
 
     @cached_property
-    def _paths(self) -> dict[str, Path]:
-        folders = files_by_folder(Path(self.source).absolute(), _VIDEO)
-        found = {path.relative_to(self._root).as_posix(): path for paths in folders for path in paths}
+    def _paths(self) -> dict[str, AnyPath]:
+        folders = files_by_folder(self._place, _VIDEO)
+        found = {relative(path, self._root): path for paths in folders for path in paths}
         return {name: found[name] for name in sorted(found, key=natural)}
 
 
@@ -134,7 +135,7 @@ def _chosen(times: Sequence[int], is_key: Sequence[bool], frames: str, rate_hz: 
     return [number for _, _, number in best.values()]
 
 
-def _times_ns(path: Path, root: Path, index: FrameIndex) -> list[int]:
+def _times_ns(path: AnyPath, root: AnyPath, index: FrameIndex) -> list[int]:
     """The times of the frames in ns, ascending and distinct."""
     times = sidecar_times(path, root, len(index.frames))
     if times is None:
@@ -148,7 +149,7 @@ def _times_ns(path: Path, root: Path, index: FrameIndex) -> list[int]:
     return times
 
 
-def _start_ns(path: Path, creation_time: str | None) -> int:
+def _start_ns(path: AnyPath, creation_time: str | None) -> int:
     """When the video began, from the name of the file, else from its `creation_time`, else 0."""
     named = frame_times([(_CHANNEL, path.stem)])[0]
     return named or frame_times([(_CHANNEL, creation_time or "")])[0]

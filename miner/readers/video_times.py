@@ -11,11 +11,11 @@ import json
 import logging
 import re
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from miner.errors import BadInput
 from miner.readers.frame_times import frame_times
+from miner.readers.places import AnyPath
 from miner.readers.sources import read_text
 
 _LOG = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class _Listed(NamedTuple):
     columns: int = 1
 
 
-def sidecar_times(video: Path, root: Path, num_frames: int) -> list[int] | None:
+def sidecar_times(video: AnyPath, root: AnyPath, num_frames: int) -> list[int] | None:
     """Nanoseconds for each of `num_frames` frames, never falling; None where no such file lies beside the video.
 
     Numbers are epoch times in s, ms, us or ns by their digits (10, 13, 16, 19), or of the unit in the name of their
@@ -68,7 +68,7 @@ def sidecar_times(video: Path, root: Path, num_frames: int) -> list[int] | None:
     return None
 
 
-def _times_ns(path: Path, found: _Listed, num_frames: int) -> list[int]:
+def _times_ns(path: AnyPath, found: _Listed, num_frames: int) -> list[int]:
     unit, texts, _ = found
     if len(texts) != num_frames:
         raise BadInput("frame-count", f"{path}: {len(texts)} times for {num_frames} frames of the video")
@@ -97,7 +97,7 @@ def _time_ns(text: str, unit: str | None) -> int | None:
     return None if unit is None else int(number * _UNITS_NS[unit])
 
 
-def _listed(path: Path, root: Path) -> _Listed:
+def _listed(path: AnyPath, root: AnyPath) -> _Listed:
     text = read_text(path, root)
     try:
         return _listed_json(json.loads(text)) if path.suffix == ".json" else _listed_rows(text)

@@ -2,106 +2,93 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+import lance
 import pytest
 
+from miner.lease import lease
+from miner.store import Store
+from tests.faults.commands import Ingest, durations_s
+from tests.faults.kills import Loop, Toll
 from tests.recordings import write_drives
-from tests.tables import contents
+from tests.tables import Damage, damage
 
 pytestmark = pytest.mark.fault
-
-
-def command(source: Path, lake: Path, executor: str = "local") -> list[str]:
-    options = ["--encoder", "hashing", "--executor", executor, "--clip-seconds", "2"]
-    return [sys.executable, "-m", "jobs.cli", "ingest", str(source), "--lake", str(lake), *options]
-
-
-def run(source: Path, lake: Path, executor: str = "local") -> str:
-    done = subprocess.run(command(source, lake, executor), capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+Calm = tuple[Ingest, dict[str, float]]
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source = write_drives(tmp_path_factory.mktemp("source"), scenes=20, frames=60)
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    """The command of an undisturbed run that has ended, and the seconds its stages took."""
+    folder = tmp_path_factory.mktemp("calm")
+    source = write_drives(folder / "source", scenes=10, frames=40)
     (source / "drive_03" / "frame_000007.jpg").write_bytes(b"")
-    return source
+    ingest = Ingest(source, folder / "lake")
+    return ingest, durations_s(ingest.finish())
 
 
-@pytest.fixture(scope="module")
-def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    lake = tmp_path_factory.mktemp("undisturbed") / "lake"
-    run(source, lake)
-    return lake
-
-
-def kill_loop(source: Path, lake: Path, executor: str, kills: int, longest_s: float) -> int:
-    """Start, kill after a random time, again; gives how many runs were alive when killed. The seed is printed."""
+def toll_of(calm: Calm, lake: Path, kinds: list[str], executor: str = "local") -> Toll:
+    """Kills of one loop; its seed is printed."""
     seed = random.randrange(10**6)
     print(f"seed {seed}")
-    chance, alive = random.Random(seed), 0
-    for _ in range(kills):
-        process = subprocess.Popen(
-            command(source, lake, executor),
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(chance.uniform(0.2 * longest_s, longest_s))
-        alive += process.poll() is None
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
-    return alive
+    ingest, seconds = calm
+    killed = replace(ingest, lake=lake, executor=executor)
+    if executor == "ray":
+        seconds = durations_s(replace(killed, lake=lake.with_name("calm")).finish())
+    return Loop(killed, ingest.lake, seconds, random.Random(seed)).run(kinds)
 
 
-def test_killed_ten_times_local(source: Path, undisturbed: Path, tmp_path: Path) -> None:
-    started = time.perf_counter()
-    run(source, tmp_path / "timed")
-    alive = kill_loop(source, tmp_path / "lake", "local", 10, longest_s=time.perf_counter() - started)
-    assert alive > 0, "no run was killed while it worked: the test shows nothing"
-    run(source, tmp_path / "lake")
-    assert contents(tmp_path / "lake") == contents(undisturbed)
-    assert "Nothing to do" in run(source, tmp_path / "lake")
+def test_killed_ten_times_local(calm: Calm, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        both = pool.map(lambda name: toll_of(calm, tmp_path / name, ["driver"] * 5), ["left", "right"])
+    for toll in both:
+        assert len(toll.hits) == 5
+        assert toll.damages == [Damage()] * len(toll.damages), toll
+        assert toll.complaints == toll.gave_up == []
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_killed_ten_times_ray(source: Path, undisturbed: Path, tmp_path: Path) -> None:
-    alive = kill_loop(source, tmp_path / "lake", "ray", 10, longest_s=25.0)
-    assert alive > 0
-    run(source, tmp_path / "lake", "ray")
-    assert contents(tmp_path / "lake") == contents(undisturbed)
+@pytest.mark.timeout(1800)
+def test_killed_ten_times_ray(calm: Calm, tmp_path: Path) -> None:
+    kinds = ["task", "actor", "driver"] * 3 + ["task"]
+    toll = toll_of(calm, tmp_path / "lake", kinds, "ray")
+    assert sorted(hit.kind for hit in toll.hits) == sorted(kinds)
+    assert toll.damages == [Damage()] * len(toll.damages), toll
+    assert toll.complaints == []
 
 
-def test_two_runs_at_once(source: Path, undisturbed: Path, tmp_path: Path) -> None:
-    lake = tmp_path / "lake"
-    both = [
-        subprocess.Popen(command(source, lake), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    for process in both:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
-    assert contents(lake) == contents(undisturbed)
+def test_the_check_sees_each_kind_of_damage(calm: Calm, tmp_path: Path) -> None:
+    undisturbed, lake = calm[0].lake, tmp_path / "lake"
+    assert damage(undisturbed, undisturbed) == Damage()
+    shutil.copytree(undisturbed, lake)
+    open_ = {table: lance.dataset(str(lake / f"{table}.lance")) for table in ("assets", "clips", "scenes", "indexes")}
+    first = {table: dataset.to_table(limit=1) for table, dataset in open_.items()}
+    open_["assets"].delete(f"sample_data_id = '{first['assets']['sample_data_id'][0]}'")
+    assert damage(lake, undisturbed) == Damage(lost=1, misplaced=1)
+    lance.write_dataset(first["clips"], open_["clips"].uri, mode="append")
+    assert damage(lake, undisturbed) == Damage(lost=1, doubled=1, misplaced=1, differing=0)
+    open_["scenes"].update({"location": "'elsewhere'"}, where=f"scene_id = '{first['scenes']['scene_id'][0]}'")
+    assert damage(lake, undisturbed) == Damage(lost=1, doubled=1, misplaced=1, differing=1)
+    open_["indexes"].update({"num_vectors": "3"})
+    assert damage(lake, undisturbed) == Damage(lost=1, doubled=1, misplaced=1, differing=1, books=1)
 
 
-def test_no_wait_ends_with_five(source: Path, tmp_path: Path) -> None:
-    from miner.lease import lease
-    from miner.store import Store
+def test_two_runs_at_once(calm: Calm, tmp_path: Path) -> None:
+    ingest = replace(calm[0], lake=tmp_path / "lake")
+    with ingest.started() as first, ingest.started() as second:
+        for running in (first, second):
+            assert running.wait() == 0, running.said()
+    assert damage(ingest.lake, calm[0].lake) == Damage()
 
-    store = Store.create(str(tmp_path / "lake"))
-    with lease(store, ["scenes"], "somebody"):
-        done = subprocess.run([*command(source, tmp_path / "lake"), "--no-wait"], capture_output=True, text=True)
-    assert done.returncode == 5
-    assert "held by run somebody" in done.stderr
+
+def test_no_wait_ends_with_five(calm: Calm, tmp_path: Path) -> None:
+    ingest = replace(calm[0], lake=tmp_path / "lake", options=("--no-wait",))
+    store = Store.create(str(ingest.lake))
+    with lease(store, ["scenes"], "somebody"), ingest.started() as running:
+        assert running.wait() == 5
+        assert "held by run somebody" in running.said()

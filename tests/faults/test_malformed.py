@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from embeddings.plugins import plugin_names
 from miner.executor import LocalExecutor
 from miner.lake import Lake, create
 from miner.simulation import Spec, record
-from tests.kitti import write_object, write_raw
+from tests.kitti import sweep, write_object, write_raw
 from tests.mcaps import Sent, compressed_image, point_cloud, write_mcap
 from tests.pictures import jpg, noise
 from tests.recordings import write_drives
@@ -22,6 +24,7 @@ from tests.videos import write_video
 
 Damage = Callable[[Path], object]
 T0 = 1_600_000_000_000_000_000
+ROOT = Path(__file__).resolve().parents[2]
 DOUBLES = np.random.default_rng(0).normal(0, 20, (500, 4)).tobytes()  # a sweep in float64
 
 
@@ -56,6 +59,23 @@ def replace(pattern: str, content: bytes) -> Damage:
 def remove(pattern: str) -> Damage:
     """Every file of a pattern is gone, once ingest has seen it."""
     return lambda folder: [path.unlink() for path in matching(folder, pattern)]
+
+
+def stamped(*times_ns: int) -> Damage:
+    """The key frames of the nuScenes tables are of these times."""
+
+    def damage(folder: Path) -> None:
+        path = folder / "v1.0-mini" / "sample_data.json"
+        rows = json.loads(path.read_text())
+        for row, time_ns in zip(rows, times_ns, strict=True):
+            row["timestamp"] = time_ns // 1000
+        path.write_text(json.dumps(rows))
+
+    return damage
+
+
+def listed(*times_ns: int) -> bytes:
+    return "".join(f"{time_ns}\n" for time_ns in times_ns).encode()
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
@@ -128,6 +148,10 @@ CASES: list[tuple[str, Damage, str]] = [
     ("synthetic", replace("**/*.bin", b""), "empty-file"),
     ("nuscenes", cut("samples/LIDAR_TOP/*"), "bad-size"),
     ("nuscenes", replace("samples/LIDAR_TOP/*", DOUBLES), "wrong-format"),
+    ("nuscenes", replace("samples/LIDAR_TOP/*", sweep(400).tobytes()), "wrong-format"),  # KITTI's columns, size fits
+    ("nuscenes", stamped(T0, T0 + 2 * 3600 * 10**9), "time-jump"),
+    ("nuscenes", stamped(T0, 0), "time-jump"),
+    ("nuscenes", stamped(T0, 1 << 63), "bad-row"),
     ("nuscenes", cut("samples/CAM_FRONT/*"), "truncated-image"),
     ("nuscenes", remove("samples/LIDAR_TOP/*"), "missing-file"),
     ("nuscenes", flip("v1.0-mini/sample_data.json", 0.2), "bad-json"),
@@ -141,6 +165,8 @@ CASES: list[tuple[str, Damage, str]] = [
     ("video", cut("*.mp4"), "corrupt-video"),
     ("video", replace("*.mp4", b"\0" * 5000), "not-a-video"),
     ("video", replace("*.txt", b"1600000000000\n" * 7), "frame-count"),
+    ("video", replace("*.txt", listed(*range(T0, T0 + 59 * 10**7, 10**7), T0)), "times-go-back"),
+    ("video", replace("*.txt", listed(*range(T0, T0 + 59 * 10**7, 10**7), 2 * T0)), "time-jump"),
     ("video", remove("*.mp4"), "missing-file"),
     ("mcap", flip("*.mcap", 0.5), "crc-mismatch"),
     ("mcap", replace("*.mcap", b"\x89MCAP0\r\n" + b"\0" * 500), "no-readings"),
@@ -189,3 +215,119 @@ def test_whole_copies_have_no_quarantine(tmp_path: Path, reader: str) -> None:
     lake = taken_in(tmp_path / "lake", source, reader, lambda folder: None)
     readings = lake.store.count("sample_data")
     assert lake.store.count("quarantine") == 0 and lake.store.count("assets") == readings > 0
+
+
+def test_sweeps_without_points_leave_the_cameras(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    synthetic(source)
+    for number, path in enumerate(matching(source, "**/*.bin")):
+        path.write_bytes(b"" if number % 2 else bytes(2000))
+    lake = taken_in(tmp_path / "lake", source, "synthetic", lambda folder: None)
+    sweeps = lake.store.count("sample_data", "modality = 'lidar'")
+    reasons = lake.store.scan("quarantine")["reason"].to_pylist()
+    assert len(reasons) == sweeps and set(reasons) == {"empty-file", "no-points"}
+    assert lake.store.count("assets") == lake.store.count("sample_data") - sweeps
+    hits = lake.search("a truck", encoder="hashing")
+    assert len(hits) == lake.store.count("clips") > 0
+
+
+def test_a_truncated_recording_is_kept_as_far_as_it_goes(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    mcap(source)
+    whole = taken_in(tmp_path / "whole", source, "mcap", lambda folder: None).store.count("sample_data")
+    cut("*.mcap", 0.6)(source)
+    lake = taken_in(tmp_path / "cut", source, "mcap", lambda folder: None)
+    kept = lake.store.count("sample_data")
+    assert 0 < kept < whole and lake.store.count("assets") == kept and lake.store.count("quarantine") == 0
+    assert "partial: drive.mcap is cut off" in lake.store.scan("scenes")["description"][0].as_py()
+
+
+LIES = """
+import resource, sys
+from pathlib import Path
+from miner.decode import Recordings
+from miner.errors import BadInput
+from tests.faults.test_malformed import lies
+
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+def read(recordings, path, fileformat):
+    try:
+        read = recordings.read({"uri": str(path), "offset": None, "length": None, "fileformat": fileformat})
+        read.decode(0)
+    except BadInput as bad:
+        return bad.reason
+
+made = lies(Path(sys.argv[1]))
+with Recordings() as recordings:
+    for path, fileformat, _ in made:
+        if path.stem == "small":
+            read(recordings, path, fileformat)  # loads the libraries
+    for path, fileformat, reason in made:
+        before = peak_mb()
+        assert read(recordings, path, fileformat) == reason, path
+        assert peak_mb() - before < 32, f"{path}: {peak_mb() - before:.0f} MB"
+print("good")
+"""
+
+
+def lies(folder: Path) -> list[tuple[Path, str, str | None]]:
+    """Small files whose headers claim gigabytes, and a large one; each with its format and the reason it is refused."""
+    from PIL import Image
+
+    from tests.pictures import encoded, patched_size, picture, png
+    from tests.sweeps import npy, pcd
+
+    side, small = 65_000, Image.fromarray(picture())
+    bmp, gif = bytearray(encoded(small, "BMP")), bytearray(encoded(small, "GIF"))
+    bmp[18:26] = side.to_bytes(4, "little") * 2
+    gif[6:10] = side.to_bytes(2, "little") * 2
+    header = npy(np.zeros((0, 4)))
+    made: list[tuple[str, bytes, str, str | None]] = [
+        ("small.jpg", jpg(noise()), "jpg", None),
+        ("small.png", png(noise()), "png", None),
+        ("small.bmp", encoded(small, "BMP"), "bmp", None),
+        ("small.gif", encoded(small, "GIF"), "gif", None),
+        ("bomb.jpg", patched_size(jpg(noise()), side, side), "jpg", "too-large"),
+        ("bomb.png", patched_size(png(noise()), side, side), "png", "too-large"),
+        ("bomb.bmp", bytes(bmp), "bmp", "too-large"),
+        ("bomb.gif", bytes(gif), "gif", "too-large"),
+        ("lie.png", patched_size(png(noise()), 8000, 8000), "png", "truncated-image"),
+        ("lie.jpg", patched_size(jpg(noise()), 8000, 8000), "jpg", "truncated-image"),
+        ("points.pcd", pcd(sweep(), POINTS=10**12, WIDTH=10**12), "pcd", "too-many-points"),
+        ("negative.pcd", pcd(sweep(), POINTS=-1, WIDTH=-1), "pcd", "bad-pcd"),
+        ("full.pcd", pcd(sweep(), POINTS=19_999_999, WIDTH=19_999_999), "pcd", "bad-pcd"),
+        ("points.npy", header.replace(b"(0, 4)", b"(19999999, 4)"), "npy", "bad-npy"),
+    ]
+    for name, content, _, _ in made:
+        (folder / name).write_bytes(content)
+    with (folder / "points.bin").open("wb") as file:
+        file.truncate(16 * 10**8)  # 100 million points; sparse, so it takes no space
+    found: list[tuple[Path, str, str | None]] = [(folder / name, kind, reason) for name, _, kind, reason in made]
+    return [*found, (folder / "points.bin", "kitti_bin", "too-large")]
+
+
+def test_headers_that_lie_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LIES, tmp_path], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.stdout == "good\n", done.stderr
+
+
+def test_a_frame_of_another_size_than_its_calibration_is_flagged(tmp_path: Path) -> None:
+    from PIL import Image
+
+    source = tmp_path / "source"
+    source.mkdir()
+    synthetic(source)
+    resized = matching(source, "**/*.jpg")[1]
+    with Image.open(resized) as picture:
+        picture.resize((picture.width // 2, picture.height // 2)).save(resized, quality=95)
+    lake = taken_in(tmp_path / "lake", source, "synthetic", lambda folder: None)
+    flagged = [row for row in lake.store.scan("assets").to_pylist() if row["flags"]]
+    uri = {row["sample_data_id"]: row["uri"] for row in lake.store.scan("sample_data").to_pylist()}
+    assert [(uri[row["sample_data_id"]], row["flags"], row["width"]) for row in flagged] == [
+        (str(resized), ["size-mismatch"], 32)
+    ]
+    assert lake.store.count("quarantine") == 0

@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from miner.clips import CutStage
-from miner.errors import BadInput
+from miner.errors import BadInput, MinerError
+from miner.limits import limited
 from miner.schema import CLIPS
 from miner.stage import Apply, Failure, Outcome, Output, Stage
 from miner.store import Store
 
+FOR_EVER_S = 10_000
+
+
+def loop_in_python() -> None:
+    while True:
+        pass
+
+
+HANGS: dict[str, Callable[[], Any]] = {
+    "hang": loop_in_python,
+    "hang-in-c": lambda: ctypes.CDLL(None).sleep(FOR_EVER_S),
+    "hang-with-the-lock": lambda: ctypes.PyDLL(None).sleep(FOR_EVER_S),
+}
+
 
 @dataclass(frozen=True)
 class OneClipStage(Stage):
-    """One clip per scene, but on each of the `victims` it does what `fault` says: raise, die, forget, fail, ..."""
+    """One clip per scene, but on each of the `victims` it does what `fault` says: raise, die, forget, fail, ...
+
+    `flag` is a file that is there once a worker has died of `die-once`; `pause_s` is what each unit takes.
+    """
 
     victims: tuple[str, ...] = ()
     fault: str = ""
+    flag: str = ""
+    pause_s: float = 0.0
     loads: bool = False
     num_gpus: float = 0.0
     name = "one-clip"
@@ -38,14 +63,24 @@ class OneClipStage(Stage):
         return CutStage().units(store, scene_filter, scene_ids)
 
     def apply(self, store: Store) -> Apply:
+        if self.fault == "no-weights":
+            raise MinerError("the weights of 'one' are missing: no file one.pt", "Put it there.")
+        if self.fault == "broken":
+            raise KeyError("no such layer")
         return self._clips
 
     def _clips(self, units: pa.Table, wanted: frozenset[str]) -> Outcome:
         keys = units["key"].to_pylist()
         failures = []
+        time.sleep(self.pause_s * len(keys))
         for victim in sorted(set(self.victims) & set(keys)):
-            if self.fault == "die":
+            if self.fault == "die" or (self.fault == "die-once" and _first(self.flag)):
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.fault in HANGS:
+                try:
+                    limited(victim, f"{victim}.bin", HANGS[self.fault])
+                except BadInput as bad:
+                    failures.append(Failure(victim, victim, bad.reason, bad.detail))
             if self.fault == "raise":
                 raise ValueError("cannot digest it")
             if self.fault == "bad-input":
@@ -54,9 +89,19 @@ class OneClipStage(Stage):
                 return Outcome({})
             if self.fault in ("fail", "missing-file"):
                 failures.append(Failure(victim, victim, self.fault, "it is bad"))
-            keys.remove(victim)
+            if self.fault != "die-once":
+                keys.remove(victim)
         rows = [{"clip_id": key, "scene_id": key, "start_ns": 0, "end_ns": 1, "recipe": "one"} for key in keys]
         return Outcome({"clips": pa.Table.from_pylist(rows, schema=CLIPS)}, failures)
+
+
+def _first(flag: str) -> bool:
+    """Whether nobody made the file before."""
+    try:
+        Path(flag).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def write_scenes(store: Store, count: int) -> list[str]:

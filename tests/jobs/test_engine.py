@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from miner.lineage import Run
 from miner.store import Store
 from tests.jobs.stages import OneClipStage, write_scenes
 from tests.recordings import write_drives
-from tests.tables import contents
+from tests.tables import contents, read
 
 
 @pytest.fixture
@@ -77,8 +79,28 @@ def test_bad_units_are_quarantined_alone(executor: Executor, store: Store, fault
 
 
 @pytest.mark.fault
+@pytest.mark.parametrize("loads", [False, True], ids=["task", "actor"])
+def test_a_worker_that_is_killed_once_costs_nothing(
+    ray_executor: RayExecutor, store: Store, tmp_path: Path, loads: bool
+) -> None:
+    ids = write_scenes(store, 12)
+    stage = OneClipStage((ids[4],), "die-once", str(tmp_path / "died"), loads=loads)
+    report = ray_executor.map(stage, store, Run("test"))
+    assert (tmp_path / "died").exists()
+    assert (report.written, report.quarantined, store.count("quarantine")) == (12, 0, 0)
+    assert sorted(read(store.uri, "clips")["scene_id"].to_pylist()) == ids
+    assert ray_executor.map(stage, store, Run("test")).changed is False
+
+
+@pytest.mark.fault
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("loads", "victims"), [(False, 1), (True, 2)], ids=["task", "two-in-actors"])
+@pytest.mark.parametrize(
+    ("loads", "victims"),
+    [
+        pytest.param(False, 1, marks=pytest.mark.slow, id="task"),
+        pytest.param(True, 2, marks=pytest.mark.slow, id="two-in-actors"),
+    ],
+)
 def test_units_that_kill_their_worker_are_quarantined_alone(
     ray_executor: RayExecutor, store: Store, loads: bool, victims: int
 ) -> None:
@@ -90,6 +112,53 @@ def test_units_that_kill_their_worker_are_quarantined_alone(
     assert {(row["reason"], row["attempts"]) for row in rows} == {("worker-died", MAX_ATTEMPTS)}
     assert (report.written, report.quarantined) == (12 - victims, victims)
     assert store.count("clips") == 12 - victims
+    assert ray_executor.map(stage, store, Run("test")).changed is False
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("fault", ["hang", "hang-in-c"])
+def test_a_unit_that_hangs_in_a_ray_worker_is_quarantined(ray_executor: RayExecutor, store: Store, fault: str) -> None:
+    ids = write_scenes(store, 6)
+    quick = replace(ray_executor, unit_timeout_s=0.4)
+    report = quick.map(OneClipStage((ids[2],), fault), store, Run("test"))
+    [row] = read(store.uri, "quarantine").to_pylist()
+    assert (row["key"], row["reason"]) == (ids[2], "timed-out") and f"{ids[2]}.bin: not done after 0.4 s" in row[
+        "detail"
+    ]
+    assert (report.written, store.count("clips")) == (5, 5)
+
+
+@pytest.mark.fault
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_unit_that_holds_the_interpreter_ends_its_worker(ray_executor: RayExecutor, store: Store) -> None:
+    ids = write_scenes(store, 4)
+    quick = replace(ray_executor, unit_timeout_s=1.0)
+    report = quick.map(OneClipStage((ids[2],), "hang-with-the-lock"), store, Run("test"))
+    [row] = read(store.uri, "quarantine").to_pylist()
+    assert (row["key"], row["reason"], report.written) == (ids[2], "worker-died", 3)
+
+
+@pytest.mark.parametrize(
+    ("fault", "loads", "told"),
+    [
+        ("no-weights", True, "no file one.pt\nPut it there"),
+        ("broken", True, "'no such layer'\nFull trace: "),
+        ("broken", False, "'no such layer'\nFull trace: "),
+    ],
+    ids=["no-weights", "broken-actor", "broken-task"],
+)
+def test_a_worker_that_cannot_start_is_told_once(
+    executor: Executor, store: Store, fault: str, loads: bool, told: str
+) -> None:
+    write_scenes(store, 40)
+    started = time.monotonic()
+    with pytest.raises(MinerError) as raised:
+        executor.map(OneClipStage(fault=fault, loads=loads), store, Run("test"))
+    assert told in str(raised.value) and "Traceback" not in str(raised.value)
+    assert time.monotonic() - started < 60, "it was tried again and again"
+    assert (store.count("clips"), store.count("quarantine")) == (0, 0)
+    assert executor.map(OneClipStage(), store, Run("test")).written == 40
 
 
 @pytest.mark.parametrize("fault", ["forget", "empty"])
@@ -153,14 +222,25 @@ def test_an_error_of_the_store_stops_the_workers(store: Store, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Store, "commit", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(MinerError, match=r"no space left for .*lake .*MB free"):
         LocalExecutor(threads=1).map(Counting(), store, Run("test"))
     assert sum(worked) < 2000
 
 
+def test_memory_nobody_has_is_told_at_once(ray_executor: RayExecutor, store: Store) -> None:
+    write_scenes(store, 2)
+    with pytest.raises(
+        MinerError, match=r"asks for 1 CPU, 0 GPU, 900000\.0 GB memory a worker; no node .* 2 CPU, 1 GPU"
+    ):
+        replace(ray_executor, memory_gb=9e5).map(OneClipStage(), store, Run("test"))
+    assert replace(ray_executor, memory_gb=0.1).map(OneClipStage(), store, Run("test")).written == 2
+
+
 def test_a_gpu_nobody_has_is_told_at_once(ray_executor: RayExecutor, store: Store) -> None:
     write_scenes(store, 2)
-    with pytest.raises(MinerError, match="asks for 2 GPU"):
+    with pytest.raises(
+        MinerError, match="asks for 1 CPU, 2 GPU a worker; no node of the cluster has so much: 2 CPU, 1 GPU"
+    ):
         ray_executor.map(OneClipStage(num_gpus=2.0), store, Run("test"))
 
 

@@ -41,7 +41,10 @@ def test_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.fault
 def test_kills_at_the_third_time() -> None:
-    script = "from miner.failpoints import failpoint\nfor n in range(5):\n    print(n, flush=True)\n    failpoint('commit:after')"
+    script = (
+        "from miner.failpoints import failpoint\n"
+        "for n in range(5):\n    print(n, flush=True)\n    failpoint('commit:after')"
+    )
     environment = {VARIABLE: "commit:after=kill@3", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL

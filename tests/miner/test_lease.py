@@ -6,14 +6,16 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from miner import lease as leases
+from miner import store as stores
 from miner.errors import Conflict
 from miner.lease import holder, lease
-from miner.store import Store
+from miner.store import Store, _retried
 
 HOLD = """
 import sys, time
@@ -22,6 +24,20 @@ from miner.store import Store
 with lease(Store.open(sys.argv[1]), ["clips"], "child"):
     print("held", flush=True)
     time.sleep(60)
+"""
+
+
+CONTEND = """
+import os, sys
+from miner.lease import lease
+from miner.store import Store
+store, mark = Store.open(sys.argv[1]), os.path.join(sys.argv[1], "inside")
+sys.stdin.readline()
+for turn in range(int(sys.argv[3])):
+    with lease(store, ["clips", sys.argv[2]], f"{sys.argv[2]}-{turn}"):
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+        os.remove(mark)
+print("done", flush=True)
 """
 
 
@@ -134,3 +150,55 @@ def test_a_lost_lease_is_noticed_by_the_heartbeat(store: Store, monkeypatch: pyt
         time.sleep(1.0)
         with pytest.raises(Conflict, match="was lost"):
             assert_held()
+
+
+def contend(store: Store, processes: int, turns: int) -> list[str]:
+    """Processes that take and give back one lease all at once, each with one of its own beside it; what they said."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", CONTEND, store.uri, f"own{number}", str(turns)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(processes)
+    ]
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    ended = [process.communicate(timeout=240) for process in started]
+    return [answer or errors for answer, errors in ended]
+
+
+@pytest.mark.fault
+def test_processes_that_contend_all_get_their_turn(store: Store) -> None:
+    """Conflicting changes of the leases are begun anew until they are through; two never hold one table."""
+    assert contend(store, processes=3, turns=3) == ["done\n"] * 3
+    assert store.count("leases") == 0
+
+
+@pytest.mark.fault
+@pytest.mark.slow
+def test_many_processes_that_contend_for_long(store: Store) -> None:
+    assert contend(store, processes=8, turns=10) == ["done\n"] * 8
+    assert store.count("leases") == 0
+
+
+def test_a_change_is_tried_again_only_where_it_makes_sense(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "_FIRST_PAUSE_S", 0.002)
+    tries: list[float] = []
+
+    def refused(text: str) -> None:
+        tries.append(time.monotonic())
+        raise OSError(text)
+
+    with pytest.raises(OSError, match="disk on fire"):
+        _retried(lambda: refused("disk on fire"))
+    assert len(tries) == 1
+    tries.clear()
+    with pytest.raises(OSError, match="Retryable commit conflict"):
+        _retried(lambda: refused("Retryable commit conflict for version 7"))
+    pauses = [later - earlier for earlier, later in pairwise(tries)]
+    assert 5 < len(tries) <= 20 and sum(pauses[-3:]) > 3 * sum(pauses[:3]), "a cap, and pauses that grow"

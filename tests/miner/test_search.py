@@ -231,7 +231,8 @@ def test_the_answer_says_what_it_is_of(store: Store, corpus: Corpus) -> None:
     query = Query(texts=("night",), k=2, where="channel = 'CAM_FRONT'")
     hits = search(store, query, ENCODER, corpus)
     document = json.loads(json.dumps(hits.to_dict()))
-    assert list(document) == ["lake", "query", "encoder", "index_id", "table_version", "elapsed_ms", "hits"]
+    assert list(document) == ["lake", "query", "encoder", "index_id", "table_version", "elapsed_ms", "notes", "hits"]
+    assert document["notes"] == []
     assert document["query"] == {
         "texts": ["night"], "not_texts": [], "images": [], "lidar": [], "like": [], "k": 2, "per": "clip",
         "where": "channel = 'CAM_FRONT'", "encoder": None,

@@ -13,7 +13,8 @@ import pytest
 
 from miner.executor import LocalExecutor
 from miner.lake import Lake, create, open
-from miner.verify import verify
+from miner.schema import TABLES
+from miner.verify import verify, verify_deep
 from tests.recordings import write_drives
 
 VECTORS = "embeddings/hashing"
@@ -170,3 +171,142 @@ def test_damage_is_mended_by_running_again(lake: Lake, good: Lake) -> None:
         run()
         assert lake.store.count(table) == good.store.count(table)
     assert failed(lake) == {}
+
+
+# -- deep --------------------------------------------------------------------------------------------------------------
+
+HOLDS_CLIPS = ["scenes", "sample_data", "annotations", "assets", "clips", "clip_facts", VECTORS]
+
+
+def flip(path: Path, at: float = 0.5) -> None:
+    """One bit, at a share of the file's length."""
+    data = bytearray(path.read_bytes())
+    data[int(at * len(data))] ^= 4
+    path.write_bytes(data)
+
+
+def clips_with_rows_in(lake: Lake, table: str, path: Path) -> set[str]:
+    """The clips of the rows in a data file, told by plain Lance before it is damaged."""
+    [fragment] = [each for each in dataset(lake, table).get_fragments() if each.metadata.files[0].path == path.name]
+    rows = fragment.to_table().to_pylist()
+    readings = {row["sample_data_id"]: row for row in dataset(lake, "sample_data").to_table().to_pylist()}
+    found = set()
+    for clip in dataset(lake, "clips").to_table().to_pylist():
+        for row in rows:
+            reading = readings.get(row.get("sample_data_id"))
+            if "clip_id" in row:
+                hit = row["clip_id"] == clip["clip_id"]
+            elif reading is not None and table != "annotations":
+                inside = clip["start_ns"] <= reading["timestamp_ns"] < clip["end_ns"]
+                hit = inside and reading["scene_id"] == clip["scene_id"]
+            else:
+                hit = row["scene_id"] == clip["scene_id"]
+            found |= {clip["clip_id"]} if hit else set()
+    return found
+
+
+def test_a_good_lake_passes_a_deep_look(good: Lake) -> None:
+    steps: list[tuple[str, int, int]] = []
+    verdict = verify_deep(good.store, lambda what, done, total: steps.append((what, done, total)))
+    assert verdict.ok and verdict.damage == ()
+    rows = {check.name: check.rows for check in verdict.checks}
+    assert rows["recordings: as embed read them"] == 7
+    assert rows["files: as they were written"] == good.store.count("digests")
+    assert ("recordings", 7, 7) in steps and steps[-1][0] == "recordings"
+    assert good.verify(deep=True) == list(verdict.checks)
+
+
+@pytest.mark.parametrize(
+    ("table", "how"), [*((table, "flip") for table in HOLDS_CLIPS), ("assets", "gone"), ("clips", "gone")]
+)
+def test_a_damaged_file_names_its_clips_and_the_way_back(lake: Lake, table: str, how: str) -> None:
+    path = sorted(Path(lake.uri, f"{table}.lance", "data").iterdir())[0]
+    expected = clips_with_rows_in(lake, table, path)
+    assert expected
+    if how == "flip":
+        flip(path, 0.1)
+    else:
+        path.unlink()
+    verdict = verify_deep(lake.store)
+    [found] = verdict.damage
+    assert not verdict.ok and found.current and found.file == f"{table}.lance/data/{path.name}"
+    assert set(found.clips) == expected
+    assert f"miner restore {lake.uri} --table {table} --version " in found.next_step
+    version = int(found.next_step.split("--version ")[1].split(",")[0])
+    dataset(lake, table).checkout_version(version).to_table()
+    sound = [check.name for check in verdict.checks if check.ok]
+    assert any(name.startswith("quarantine") for name in sound), "damage to one table must not hide the others"
+
+
+@pytest.mark.parametrize("how", ["flip", "cut", "gone"])
+def test_a_recording_that_is_another_names_its_clip(lake: Lake, tmp_path: Path, how: str) -> None:
+    row = dataset(lake, "assets").to_table(limit=1).to_pylist()[0]
+    [reading] = [
+        r for r in dataset(lake, "sample_data").to_table().to_pylist() if r["sample_data_id"] == row["sample_data_id"]
+    ]
+    kept = Path(reading["uri"]).read_bytes()
+    try:
+        if how == "flip":
+            flip(Path(reading["uri"]), 0.9)
+        elif how == "cut":
+            Path(reading["uri"]).write_bytes(kept[:-9])
+        else:
+            Path(reading["uri"]).unlink()
+        verdict = verify_deep(lake.store)
+    finally:
+        Path(reading["uri"]).write_bytes(kept)
+    [found] = verdict.damage
+    said = {"flip": "sha256", "cut": f"{len(kept) - 9:,} bytes", "gone": "missing-file"}
+    assert found.file == reading["uri"] and said[how] in found.problem and row["sample_data_id"] in found.what
+    clips = dataset(lake, "clips").to_table().to_pylist()
+    inside = [
+        c
+        for c in clips
+        if c["scene_id"] == reading["scene_id"] and c["start_ns"] <= reading["timestamp_ns"] < c["end_ns"]
+    ]
+    assert set(found.clips) == {clip["clip_id"] for clip in inside} and "--on-conflict replace" in found.next_step
+
+
+def test_a_manifest_that_lies_keeps_its_table_shut(lake: Lake) -> None:
+    path = min(Path(lake.uri, "clips.lance", "_versions").glob("*.manifest"))
+    flip(path, 0.6)
+    verdict = verify_deep(lake.store)
+    assert {check.name: check.detail for check in verdict.checks if not check.ok}["clips: opens"].startswith(
+        "clips.lance/_versions"
+    )
+    assert verdict.damage[0].what == "manifest of clips"
+    clips = lance.dataset(f"{lake.uri}/clips.lance", version=2).to_table()["clip_id"]
+    assert set(verdict.damage[0].clips) == set(clips.to_pylist())
+    assert "clips: opens" in failed(lake)
+    assert len(verdict.checks) > 15, "the other tables are looked at"
+
+
+def test_the_newest_manifest_gone_is_found(lake: Lake) -> None:
+    min(Path(lake.uri, "scenes.lance", "_versions").glob("*.manifest")).unlink()
+    [found] = verify_deep(lake.store).damage
+    assert (found.what, found.problem, found.current) == ("manifest of scenes", "is gone", True)
+
+
+def test_what_only_earlier_versions_have_is_told_and_no_failure(lake: Lake) -> None:
+    victim = first(lake, "clips")["clip_id"][0].as_py()
+    lake.store.delete("clips", f"clip_id = '{victim}'")
+    lake.cut(2)
+    lake.index()
+    path = max(Path(lake.uri, "clips.lance", "_versions").glob("*.manifest"))
+    flip(path, 0.6)
+    verdict = verify_deep(lake.store)
+    [found] = verdict.damage
+    assert verdict.ok and not found.current
+    assert any("earlier versions" in check.name and check.detail for check in verdict.checks)
+
+
+@pytest.mark.parametrize("table", sorted({*TABLES, VECTORS} - {"leases"}))
+def test_a_table_that_cannot_be_read_hides_no_other(lake: Lake, table: str) -> None:
+    """Every file of a table cut short, which Lance refuses in its own ways."""
+    for path in Path(lake.uri, f"{table}.lance").glob("*/*.[lm]*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    checks = verify(lake.store)
+    assert any(check.name.startswith(table) and not check.ok for check in checks)
+    others = [check for check in checks if table not in check.name]
+    assert len(others) > 8 and all(check.ok or table in check.detail or "lineage" in check.name for check in others)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from miner.decode.image import decode_image
-from miner.decode.quality import QUALITY_MIN_SIDE, quality_of
+from miner.decode.quality import QUALITY_MIN_SIDE, is_of_another_size, quality_of
 from tests.pictures import jpg, noise
 
 FRAMES = sorted(Path(os.environ.get("MINER_TEST_DATA", "nowhere")).glob("nuscenes/samples/CAM_*/*.jpg"))
@@ -66,3 +66,18 @@ def test_any_size(shape: tuple[int, int]) -> None:
     found = quality_of(noise(*shape))
     assert set(found) == {"sharpness", "exposure", "phash"} and 0 <= found["exposure"] <= 1 and found["sharpness"] >= 0
     assert quality_of(np.zeros((*shape, 3), np.uint8)) == {"sharpness": 0.0, "exposure": 0.0, "phash": 0}
+
+
+@pytest.mark.parametrize(
+    ("factor", "wrong"), [(1, False), (0.5, True), (2.1, True), (0.25, True), (3, True), (1.2, False)]
+)
+@pytest.mark.parametrize("centre", [(816.3, 491.5), (609.6, 172.9)])
+def test_a_frame_of_another_size_than_its_calibration(factor: float, wrong: bool, centre: tuple[float, float]) -> None:
+    """Principal points of nuScenes and KITTI."""
+    width, height = (1600, 900) if centre[0] > 800 else (1242, 375)
+    intrinsic = [1200.0, 0, centre[0], 0, 1200, centre[1], 0, 0, 1]
+    assert is_of_another_size(round(factor * width), round(factor * height), intrinsic) == wrong
+
+
+def test_a_calibration_that_is_not_finite_fits_nothing() -> None:
+    assert is_of_another_size(100, 100, [1, 0, float("nan"), 0, 1, 50, 0, 0, 1])

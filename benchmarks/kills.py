@@ -1,0 +1,102 @@
+"""Claim: 300 SIGKILLs of driver, task and actor during an ingest lose no row, double none and change none.
+
+Two thirds hit the driver of a local run, the others a driver, a task worker or an actor of a run on Ray. After ten
+kills the command is let through; the Lance tables are then read from outside and compared with those of an undisturbed
+run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.report import Row, run
+from miner.simulation import Spec, record
+from tests.faults.commands import Ingest, durations_s
+from tests.faults.kills import Loop, Toll
+
+SMALL = {"width": 64, "height": 36, "beams": 8, "azimuths": 90}
+ZERO = {"lost": "rows lost", "doubled": "rows doubled", "differing": "rows that differ"}
+ZERO |= {"misplaced": "units not once in table or quarantine", "books": "manifests and lineage that do not fit"}
+
+
+def write_source(folder: Path, scenes: int) -> Path:
+    """Simulated drives of 48 frames and 16 sweeps each; one of each is broken."""
+    record(Spec(scenes=scenes, seconds=8.0, **SMALL), folder, threads=2)  # type: ignore[arg-type]
+    for pattern in ("*/CAM_FRONT/*.jpg", "*/*/*.bin"):
+        sorted(folder.glob(pattern))[7].write_bytes(b"")
+    return folder
+
+
+def kinds_of(executor: str, kills: int, chance: random.Random) -> list[str]:
+    """What is killed, in order: on Ray a driver, a task worker and an actor equally often."""
+    each = ["driver", "task", "actor"] if executor == "ray" else ["driver"]
+    kinds = [each[number % len(each)] for number in range(kills)]
+    chance.shuffle(kinds)
+    return kinds
+
+
+def toll_of(ingest: Ingest, kills: int, seed: int, undisturbed: Path) -> Toll:
+    """Kill ingests with one executor."""
+    chance = random.Random(f"{seed} {ingest.executor}")
+    calm = replace(ingest, lake=ingest.lake.with_name(f"{ingest.executor}_calm"))
+    loop = Loop(ingest, undisturbed, durations_s(calm.finish()), chance, tell=lambda text: _tell(ingest.executor, text))
+    return loop.run(kinds_of(ingest.executor, kills, chance))
+
+
+def measure(options: argparse.Namespace) -> list[Row]:
+    """Both loops at once: each waits a lot for processes to start."""
+    kills = {"local": options.kills - options.kills // 3, "ray": options.kills // 3}
+    if options.quick:
+        kills = {"local": 10}
+    elif options.executor != "both":
+        kills = {options.executor: options.kills}
+    with tempfile.TemporaryDirectory() as folder:
+        source = write_source(Path(folder, "source"), 4 if options.quick else 24)
+        calm = Ingest(source, Path(folder, "undisturbed"), encoders=("hashing", "descriptor"))
+        calm.finish()
+        jobs = [(replace(calm, executor=name, lake=Path(folder, name)), number) for name, number in kills.items()]
+        with ThreadPoolExecutor(len(jobs)) as pool:
+            tolls = list(pool.map(lambda job: toll_of(job[0], job[1], options.seed, calm.lake), jobs))
+    return [row for name, toll in zip(kills, tolls, strict=True) for row in _hits(name, toll)] + _found(tolls)
+
+
+def _hits(executor: str, toll: Toll) -> list[Row]:
+    by_kind = Counter(hit.kind for hit in toll.hits)
+    by_stage = Counter((hit.kind, hit.stage) for hit in toll.hits)
+    rows = [Row(f"{executor}, {kind}", "kills of a live process", "kills", n) for kind, n in by_kind.items()]
+    rows += [Row(f"{executor}, {kind}, in {stage}", "kills", "kills", n) for (kind, stage), n in by_stage.items()]
+    return [*sorted(rows, key=lambda row: row.case), Row(executor, "runs that gave up", "runs", len(toll.gave_up))]
+
+
+def _found(tolls: Sequence[Toll]) -> list[Row]:
+    """What 300 kills may not leave behind."""
+    damages = [each for toll in tolls for each in toll.damages]
+    complaints = [text for toll in tolls for text in toll.complaints]
+    for text in [*(detail for each in damages for detail in each.details), *complaints]:
+        _tell("found", text)
+    case = f"{sum(len(toll.hits) for toll in tolls)} kills, {len(damages)} lakes"
+    found = {what: sum(getattr(each, name) for each in damages) for name, what in ZERO.items()}
+    found["tracebacks, processes left, changes by one more run"] = len(complaints)
+    return [Row(case, what, "", number, target="0", holds=number == 0) for what, number in found.items()]
+
+
+def _tell(who: str, text: str) -> None:
+    sys.stderr.write(f"{who}: {text}\n")
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kills", type=int, default=300, help="how many in all, each of a live process")
+    parser.add_argument("--seed", type=int, default=0, help="the kinds of kills and their moments follow from it")
+    parser.add_argument("--executor", choices=("both", "local", "ray"), default="both")
+
+
+if __name__ == "__main__":
+    run("kills", measure, _options)
