@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 
 INTERRUPTED = 130
@@ -20,49 +20,61 @@ miner: the job's process was ended: by a signal, for want of memory, by Ray with
 What was committed is kept; the same command again goes on."""
 
 
+class LastWords:
+    """A shell that tells the user if this process just ends, as Ray's C++ code and the kernel end it."""
+
+    def __init__(self) -> None:
+        told, self._line = os.pipe()
+        command = ["/bin/sh", "-c", 'read -r line || printf "%s\\n" "$1" >&2', "sh", _LAST_WORDS]
+        self._shell = subprocess.Popen(command, stdin=told, start_new_session=True)  # Ctrl-C is not for it
+        os.close(told)
+        self._spared = False
+
+    def spare(self) -> None:
+        """The process is about to end well, or to tell itself why: nothing is said."""
+        if not self._spared:
+            self._spared = True
+            with suppress(BrokenPipeError):
+                os.write(self._line, b"\n")
+            os.close(self._line)
+            self._shell.wait()
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """The first SIGINT raises KeyboardInterrupt in the block, the second ends the process with 130.
 
-    Nothing changes outside the main thread and where somebody handles the signal already. A process that just ends in
-    the block has a shell tell the user so.
+    That changes nothing outside the main thread and where somebody handles the signal already. A process that just ends
+    in the block has its `LastWords`.
     """
-    with last_words() as farewell:
-        ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if not ours or threading.current_thread() is not threading.main_thread():
+    last_words = LastWords()
+    try:
+        with _counted(last_words) if _ours() else nullcontext():
             yield
-            return
+    finally:
+        last_words.spare()
 
-        def finish(number: int, frame: FrameType | None) -> None:
-            signal.signal(signal.SIGINT, stop)
-            os.write(2, _FINISHING)  # sys.stderr may be in the middle of a line, and refuses to be entered twice
-            raise KeyboardInterrupt
 
-        def stop(number: int, frame: FrameType | None) -> None:
-            os.write(farewell, b"\n")
-            os.write(2, _STOPPED)
-            os._exit(INTERRUPTED)
-
-        signal.signal(signal.SIGINT, finish)
-        try:
-            yield
-        finally:
-            if signal.getsignal(signal.SIGINT) is finish:  # else the job is on its way out, which Ctrl-C may cut short
-                signal.signal(signal.SIGINT, signal.default_int_handler)
+def _ours() -> bool:
+    main = threading.current_thread() is threading.main_thread()
+    return main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @contextmanager
-def last_words() -> Iterator[int]:
-    """A shell that says what happened if this process ends in the block, as Ray's C++ code and the kernel end it.
+def _counted(last_words: LastWords) -> Iterator[None]:
+    def finish(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, stop)
+        os.write(2, _FINISHING)  # sys.stderr may be in the middle of a line, and refuses to be entered twice
+        raise KeyboardInterrupt
 
-    Gives the pipe to it: a line there, as the block's end writes, keeps it silent.
-    """
-    told, farewell = os.pipe()
-    command = ["/bin/sh", "-c", 'read -r line || printf "%s\\n" "$1" >&2', "sh", _LAST_WORDS]
-    shell = subprocess.Popen(command, stdin=told, start_new_session=True)  # Ctrl-C is not for it
-    os.close(told)
+    def stop(number: int, frame: FrameType | None) -> None:
+        last_words.spare()
+        os.write(2, _STOPPED)
+        os._exit(INTERRUPTED)
+
+    signal.signal(signal.SIGINT, finish)
     try:
-        yield farewell
+        yield
     finally:
-        os.write(farewell, b"\n")
-        shell.wait()
+        if signal.getsignal(signal.SIGINT) is finish:  # else the job is on its way out, which Ctrl-C may cut short
+            signal.signal(signal.SIGINT, signal.default_int_handler)

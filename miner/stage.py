@@ -70,11 +70,10 @@ class Stage(ABC):
     """Picklable description of a step. `prepare` and `apply` are called once per worker; what they return does the
     work.
 
-    Attributes: `name`; `outputs`, children
-    first and the parent last (its row means done); `batch_size`, units per call, which bounds memory; `block_size`,
-    units per task and data file at most, 10 to 30 s of work; `loads`, whether
-    making `apply` loads something costly such as weights; `source_reader`, the name of the reader whose scenes the units
-    are; `num_gpus` per `apply` worker.
+    Attributes: `name`; `outputs`, children first and the parent last (its row means done); `batch_size`, units per
+    call, which bounds memory; `block_size`, units per task and data file at most, 10 to 30 s of work; `loads`,
+    whether making `apply` loads something costly such as weights; `source_reader`, the name of the reader whose
+    scenes the units are; `num_gpus` per `apply` worker.
     """
 
     name: str

@@ -10,7 +10,7 @@ PUBLIC = {
 }
 LAKE = {
     *("ingest", "cut", "embed", "embed_from", "index", "search", "rare", "describe", "show", "verify"),
-    *("quarantine", "migrate", "compact", "restore"),
+    *("quarantine", "migrate", "compact", "restore", "versions"),
     *("uri", "store", "executor", "settings"),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import random
-import resource
+import re
 import sys
 import tempfile
 import time
@@ -245,7 +245,7 @@ def run(kind: str, seed: int, first: int, last: int, case: Case) -> dict[str, An
             errors.append(f"case {number}: {''.join(traceback.format_exception(error))}")
         slowest = max(slowest, (time.perf_counter() - started, number))
         faulthandler.cancel_dump_traceback_later()
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    peak_mb = int(re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) // 1024
     return {"kind": kind, "counts": dict(counts), "slowest_s": slowest, "peak_mb": peak_mb, "errors": errors}
 
 

@@ -244,15 +244,16 @@ def test_a_truncated_recording_is_kept_as_far_as_it_goes(tmp_path: Path) -> None
     assert "partial: drive.mcap is cut off" in lake.store.scan("scenes")["description"][0].as_py()
 
 
-LIES = """
-import resource, sys
+LIES = r"""
+import re, sys
 from pathlib import Path
 from miner.decode import Recordings
 from miner.errors import BadInput
 from tests.faults.test_malformed import lies
 
 def peak_mb():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # not ru_maxrss: a child starts with that of its parent
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 def read(recordings, path, fileformat):
     try:
@@ -269,7 +270,8 @@ with Recordings() as recordings:
     for path, fileformat, reason in made:
         before = peak_mb()
         assert read(recordings, path, fileformat) == reason, path
-        assert peak_mb() - before < 32, f"{path}: {peak_mb() - before:.0f} MB"
+        most = 200 if path.name == "lie.jpg" else 32  # what a true picture of 64 MP takes, the most that is allowed
+        assert peak_mb() - before < most, f"{path}: {peak_mb() - before:.0f} MB"
 print("good")
 """
 

@@ -77,7 +77,7 @@ executor = RayExecutor(address=cluster.address, on_progress=look, notify=said.ap
 assert executor.workers == 1  # now it is at the head
 node = cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
-report = executor.map(OneClipStage(pause_s=0.25), Store.open(sys.argv[1]), Run("test"))
+report = executor.map(OneClipStage(pause_s=0.7), Store.open(sys.argv[1]), Run("test"))
 print(json.dumps([report.written, report.quarantined, said]), flush=True)
 ray.shutdown()
 cluster.shutdown()

@@ -48,7 +48,7 @@ COMPACT = {
     "lineage:before": "slow",
     "lineage:after": "slow",
 }
-ELSEWHERE = ("replace:", "migrate:", "restore:", "quarantine:")  # windows of other commands, in their tests
+ELSEWHERE = ("replace:", "migrate:", "restore:")  # windows of other commands, in their tests
 
 
 def marked(windows: dict[str, str]) -> list[object]:
@@ -97,7 +97,7 @@ def assert_sound(lake: Path) -> None:
 
 
 def test_every_window_is_hit() -> None:
-    assert {name for name in NAMES if not name.startswith(ELSEWHERE[:3])} == {*INGEST} | {*COMPACT}
+    assert {name for name in NAMES if not name.startswith(ELSEWHERE)} == {*INGEST} | {*COMPACT}
 
 
 @pytest.mark.parametrize("window", marked(INGEST))
@@ -116,7 +116,8 @@ def test_a_compaction_killed_there_goes_on(window: str, fragmented: Path, worker
     shutil.copytree(fragmented, tmp_path, dirs_exist_ok=True)
     lake = tmp_path / "lake"
     before = contents(lake)
-    assert worker.ask("compact", lake, f"{window}=kill@2", retain="0").answer() == -signal.SIGKILL, worker.said
+    turn = 1 if window == "digests:before" else 2  # it comes by there once, at its end; elsewhere once a table
+    assert worker.ask("compact", lake, f"{window}=kill@{turn}", retain="0").answer() == -signal.SIGKILL, worker.said
     assert contents(lake) == before
     assert [check for check in verify(Store.open(str(lake))) if not check.ok] == []
     run("compact", lake, retain="0")

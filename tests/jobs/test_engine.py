@@ -143,7 +143,7 @@ def test_a_unit_that_holds_the_interpreter_ends_its_worker(ray_executor: RayExec
     ("fault", "loads", "told"),
     [
         ("no-weights", True, "no file one.pt\nPut it there"),
-        ("broken", True, "'no such layer'\nFull trace: "),
+        pytest.param("broken", True, "'no such layer'\nFull trace: ", marks=pytest.mark.slow),
         ("broken", False, "'no such layer'\nFull trace: "),
     ],
     ids=["no-weights", "broken-actor", "broken-task"],
