@@ -121,13 +121,13 @@ class RayExecutor(Executor):
         for node in nodes.keys() - _alive(ray).keys():
             self.notify(f"node {nodes[node]['NodeManagerAddress']} of the Ray cluster was lost; its work is done anew")
 
-    def run_reduction(self, reduction: Reduction, store: Store, stamp: Mapping[str, str]) -> None:
+    def run_reduction(self, reduction: Reduction, store: Store, stamp: Mapping[str, str], since: int) -> None:
         ray = self._connect()
         from ray.exceptions import RayError, RayTaskError
 
         replace = ray.remote(num_cpus=1, max_retries=_RESTARTS)(replace_rows)
         try:
-            ray.get(replace.remote(reduction, store, stamp))
+            ray.get(replace.remote(reduction, store, stamp, since))
         except RayTaskError as error:
             raise error.cause from error  # Ray's own hides it under its trace
         except RayError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ class Committer:
         self._number, self._opened = 0, time.monotonic()
         self.first = dict(self._seen)
         self.rows: dict[str, int] = {}
-        self.failures: list[Failure] = []
+        self.reasons: Counter[str] = Counter()  # of the units put into quarantine
         self.taken = 0
         self.units = 0
         self.busy_s = 0.0
@@ -79,6 +80,11 @@ class Committer:
                 "Is the disk mounted, the path the same on this machine? Nothing was put into quarantine.",
             )
 
+    @property
+    def failed(self) -> int:
+        """How many units were put into quarantine."""
+        return self.reasons.total()
+
     def spans(self) -> list[Span]:
         """The versions this run wrote, by table."""
         return [Span(t, self.first[t] + 1, last) for t, last in self._seen.items() if last > self.first[t]]
@@ -89,4 +95,4 @@ class Committer:
             whose |= {"run_id": self._run.run_id, "time_ns": time.time_ns()}
             rows = [{**whose, **vars(failure)} for failure in failures]
             self._store.append("quarantine", pa.Table.from_pylist(rows, schema=QUARANTINE), stamp)
-            self.failures += failures
+            self.reasons.update(failure.reason for failure in failures)

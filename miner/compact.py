@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from miner.digests import seal, tracked
+from miner.digests import seal
 from miner.errors import NotFound, UsageError
 from miner.failpoints import failpoint
 from miner.lease import lease
@@ -193,14 +193,25 @@ def _cleaning(table: str, doomed: Sequence[int]) -> dict[str, Any]:
 def _forget_digests(store: Store, table: str, doomed: Sequence[int]) -> None:
     if not store.exists("digests"):
         return
-    files = tracked(store, table)
-    going = pc.is_in(files["version"], pa.array(doomed, pa.int64()))
-    known = store.scan("digests", ["file"], f"`table` = '{table}'")["file"]
-    gone = known.filter(pc.invert(pc.is_in(known, files["file"].filter(pc.invert(going)))))
+    going, kept = _files_of(store, table, doomed)
+    known = {*store.scan("digests", ["file"], f"`table` = '{table}'")["file"].to_pylist()}
+    gone = known - kept
     if table in OPEN:  # others may be at work: what no version has may be what they are about to commit
-        gone = gone.filter(pc.is_in(gone, files["file"].filter(going)))
-    for start in range(0, len(gone), _LISTED_FILES):
-        store.delete("digests", one_of("file", gone.slice(start, _LISTED_FILES).to_pylist()))
+        gone &= going
+    listed = sorted(gone)
+    for start in range(0, len(listed), _LISTED_FILES):
+        store.delete("digests", one_of("file", listed[start : start + _LISTED_FILES]))
+
+
+def _files_of(store: Store, table: str, doomed: Sequence[int]) -> tuple[set[str], set[str]]:
+    """The files that doomed versions have, and those that others have. A thousand versions list a million files."""
+    found: tuple[set[str], set[str]] = set(), set()
+    numbers = pa.array(doomed, pa.int64())
+    for batch in store.dataset(table).tracked_files():
+        going = pc.is_in(batch["version"], numbers)
+        for names, chosen in zip(found, (going, pc.invert(going)), strict=True):
+            names.update(f"{table}.lance/{path}" for path in pc.unique(batch["path"].filter(chosen)).to_pylist())
+    return found
 
 
 def _repoint(store: Store, table: str, content: int, run: Run) -> None:

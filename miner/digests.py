@@ -144,9 +144,11 @@ def tracked(store: Store, table: str, since: int = 1) -> pa.Table:
 
 
 def _unsealed(store: Store, table: str, last: int) -> list[Digest]:
-    files = pc.unique(tracked(store, table, last + 1)["file"])
-    known = load_digests(store, f"`table` = '{table}'") if store.exists("digests") else {}
-    new = [file for file in files.to_pylist() if file not in known]
+    known = load_digests(store, f"`table` = '{table}'")
+    new: dict[str, None] = {}  # in order; version by version, for a thousand versions list a million files
+    for batch in store.dataset(table).tracked_files(min_version=last + 1):
+        files = (f"{table}.lance/{path}" for path in pc.unique(batch["path"]).to_pylist())
+        new.update(dict.fromkeys(file for file in files if file not in known))
     return digests_of(store.uri, store.storage_options, table, new)
 
 

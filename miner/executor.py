@@ -94,9 +94,9 @@ class Executor(ABC):
     def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Generator[Receipt, None, None]:
         """Work on blocks anywhere, in any order; a block whose worker died simply gives no receipt."""
 
-    def run_reduction(self, reduction: Reduction, store: Store, stamp: Mapping[str, str]) -> None:
-        """Compute and replace the rows of a reduction."""
-        replace_rows(reduction, store, stamp)
+    def run_reduction(self, reduction: Reduction, store: Store, stamp: Mapping[str, str], since: int) -> None:
+        """Compute and replace the rows of a reduction; `since` is the version of its table as the lease was taken."""
+        replace_rows(reduction, store, stamp, since)
 
     def map(self, stage: Stage, store: Store, run: Run) -> Report:
         """Bring the stage's outputs up to its input; the same call again changes nothing."""
@@ -150,7 +150,7 @@ class Executor(ABC):
                 return {}
             inputs, before = _inputs(store, reduction), store.version(table)
             stamp = run.stamp(stage=reduction.name, owned=reduction.owned, source=repr(inputs))
-            self.run_reduction(reduction, store, stamp)
+            self.run_reduction(reduction, store, stamp, before)
             failpoint("reduce:after")
             cost = {"seconds": round(time.perf_counter() - started, 3)}
             record(store, run, inputs, [Span(table, before + 1, store.version(table))], cost)
@@ -193,7 +193,7 @@ class Executor(ABC):
 
     def _show(self, job: _Job) -> None:
         done = job.plan.total - job.plan.open_units + job.committer.taken
-        self.on_progress(Progress(job.plan.stage.name, done, job.plan.total, len(job.committer.failures)))
+        self.on_progress(Progress(job.plan.stage.name, done, job.plan.total, job.committer.failed))
 
 
 @dataclass
@@ -223,11 +223,12 @@ class LocalExecutor(Executor):
                 pool.shutdown(cancel_futures=True)
 
 
-def replace_rows(reduction: Reduction, store: Store, stamp: Mapping[str, str]) -> None:
-    """Compute a reduction and make its rows the only ones it owns, wherever this runs."""
+def replace_rows(reduction: Reduction, store: Store, stamp: Mapping[str, str], since: int) -> None:
+    """Compute a reduction and make its rows the only ones it owns, wherever this runs, unless a run that took the table
+    over since is at it."""
     rows = reduction.compute(store)
     failpoint("reduce:before")
-    store.replace(reduction.output.table, rows, reduction.owned, stamp)
+    store.replace(reduction.output.table, rows, reduction.owned, stamp, since)
 
 
 @dataclass(frozen=True)
@@ -319,22 +320,19 @@ def _inputs(store: Store, reduction: Reduction) -> list[Span]:
 
 def _report(plan: Plan, committer: Committer | None, store: Store, started: float) -> Report:
     stage = plan.stage
-    failures = committer.failures if committer else []
-    reasons: dict[str, int] = {}
-    for failure in failures:
-        reasons[failure.reason] = reasons.get(failure.reason, 0) + 1
-    written = committer.units - len(failures) if committer else 0
+    failed = committer.failed if committer else 0
+    written = committer.units - failed if committer else 0
     return Report(
         stage=stage.name,
         units=plan.total,
-        done_before=plan.total - written - len(failures) - plan.quarantined,
+        done_before=plan.total - written - failed - plan.quarantined,
         written=written,
-        quarantined=len(failures),
+        quarantined=failed,
         rows=dict(committer.rows) if committer else {},
         versions={output.table: store.version(output.table) for output in stage.outputs},
         seconds=time.perf_counter() - started,
         quarantined_before=plan.quarantined,
-        reasons=reasons,
+        reasons=dict(committer.reasons) if committer else {},
     )
 
 

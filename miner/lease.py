@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from miner.errors import Conflict, Damaged
+from miner.errors import Conflict, Damaged, MinerError
 from miner.schema import LEASES
 from miner.store import Store
 
@@ -88,9 +88,9 @@ def _try(store: Store, table: str, run_id: str) -> bool:
     rows = store.scan("leases", filter=f"`table` = '{table}'").to_pylist()
     if rows and not _is_over(rows[0]):
         return False
-    if rows and not _is_gone(rows[0]):
+    if rows:
         with suppress(Damaged):  # a table that cannot be opened takes no commit, and `restore` needs its lease
-            store.fence(table)  # the holder is silent but may be alive, stalled just before a commit
+            store.fence(table)  # the holder may be stalled just before a commit; where it died, a Ray worker of it may
     # Compare and swap: only the holder seen a moment ago may be replaced.
     seen = (
         f"target.run_id = '{rows[0]['run_id']}' AND target.heartbeat_ns = {rows[0]['heartbeat_ns']}"
@@ -106,7 +106,8 @@ def _beat(store: Store, held: list[str], run_id: str, stop: threading.Event, los
         while not stop.wait(_BEAT_S):
             try:
                 alive = all(_renew(store, table, run_id) for table in tuple(held))
-            except OSError:  # the store is briefly out of reach: the lease lives until it expires
+            except (MinerError, OSError, RuntimeError, ValueError):
+                # The store is briefly out of reach (see `told` for its kinds): the lease lives until it expires.
                 alive = time.monotonic() - last < EXPIRY_S
             else:
                 last = time.monotonic()

@@ -276,9 +276,14 @@ class Store:
             return self.version(table)
         return self._append(table, self._sealed(fragments), properties or {}, self.version(table))
 
-    def replace(self, table: str, rows: pa.Table, owned: str, properties: Mapping[str, str]) -> int:
-        """Make `rows` the only rows among those matching `owned`, in one commit: update, insert and delete by key."""
-        dataset = self.dataset(table)
+    def replace(
+        self, table: str, rows: pa.Table, owned: str, properties: Mapping[str, str], since: int | None = None
+    ) -> int:
+        """Make `rows` the only rows among those matching `owned`, in one commit: update, insert and delete by key.
+
+        Raises Conflict if another run has taken the table over (`fence`) after version `since` (None: the present one).
+        """
+        dataset = self.dataset(table, since)
         merge = dataset.merge_insert(key_of(dataset.schema)).use_index(False)
         merge = merge.when_matched_update_all().when_not_matched_insert_all().when_not_matched_by_source_delete(owned)
         transaction, _ = merge.execute_uncommitted(check(rows, dataset.schema))

@@ -116,6 +116,8 @@ def _owned(store: Store, table: str) -> set[int]:
             newest.setdefault(commit.properties[OWNED], commit.version)
         elif commit.operation == "Restore" and RUN in commit.properties:
             newest.setdefault("", commit.version)
+        elif commit.operation == "Append" and RUN in commit.properties:
+            return set()  # runs append to this table: no reduction replaces its rows
     return {*newest.values()} if newest.keys() - {""} else set()
 
 

@@ -362,8 +362,8 @@ def test_encoders_of_other_sizes_share_a_decode_where_it_is_the_same(height: int
         asked.append(side)
         return decode_image(data, "jpg", "x", side)
 
-    together = EmbedStage(("lite", "hashing"), "whole")._picture(Picture(data, 1600, height, decode))
+    together = EmbedStage(("lite", "hashing"), "whole")._picture(Picture(data, 1600, height, decode), None)
     assert len(asked) == decodes
     for name in ("lite", "hashing"):
-        alone = EmbedStage((name,), "whole")._picture(Picture.encoded(data, "jpg", "x"))
+        alone = EmbedStage((name,), "whole")._picture(Picture.encoded(data, "jpg", "x"), None)
         assert alone[f"input:{name}"] == together[f"input:{name}"]

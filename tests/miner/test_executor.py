@@ -14,12 +14,14 @@ import pytest
 
 from jobs.interrupts import interruptible
 from miner.disk import DiskError
-from miner.errors import MinerError
+from miner.errors import Conflict, MinerError
 from miner.executor import MAX_ATTEMPTS, LocalExecutor, Progress
 from miner.lineage import Run
-from miner.stage import Outcome
+from miner.schema import TABLES
+from miner.stage import Outcome, Output, Reduction
 from miner.store import Store
 from tests.jobs.stages import OneClipStage, write_scenes
+from tests.miner.test_store import clips
 from tests.tables import contents, read
 
 SECRET = "wJalrXUtnFEMI-canary-0123456789"
@@ -131,6 +133,28 @@ def test_other_errors_of_a_disk_stay_what_they_are(store: Store) -> None:
 
     assert explained(OSError(errno.EIO, "Input/output error"), store.uri) is None
     assert explained(ValueError("k = 28"), store.uri) is None
+
+
+class OneClip(Reduction):
+    """Into an empty table; while `overtaken` another run takes the table over and is done first."""
+
+    name, reads, output, overtaken = "one clip", ("scenes",), Output("clips", TABLES["clips"], None), False
+
+    def compute(self, store: Store) -> pa.Table:
+        if self.overtaken:
+            store.fence("clips")
+            store.replace("clips", clips(0, 1), self.owned, Run("test").stamp())
+        return clips(0, 1)
+
+
+def test_a_reduction_that_stalled_while_another_run_took_over_doubles_nothing(store: Store) -> None:
+    late = OneClip()
+    late.overtaken = True
+    with pytest.raises(Conflict, match="taken over"):
+        LocalExecutor().reduce(late, store, Run("test"))
+    assert store.count("clips") == 1
+    LocalExecutor().reduce(OneClip(), store, Run("test"))
+    assert store.count("clips") == 1
 
 
 def test_ctrl_c_finishes_the_blocks_that_have_begun(store: Store, capfd: pytest.CaptureFixture[str]) -> None:

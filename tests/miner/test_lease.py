@@ -13,9 +13,10 @@ import pytest
 
 from miner import lease as leases
 from miner import store as stores
-from miner.errors import Conflict
+from miner.errors import Conflict, MinerError
 from miner.lease import holder, lease
 from miner.store import Store, _retried
+from tests.miner.test_store import clips
 
 HOLD = """
 import sys, time
@@ -107,10 +108,14 @@ def test_a_killed_holder_holds_nothing(store: Store) -> None:
     assert child.stdout is not None and child.stdout.readline() == "held\n"
     with pytest.raises(Conflict), lease(store, ["clips"], "mine", wait=False):
         pass
+    store.ensure("clips")
+    fragments, seen = store.write("clips", clips(0, 3)), store.version("clips")  # as a worker of it may still commit
     child.kill()
     child.wait()
     with lease(store, ["clips"], "mine", wait=False):
         assert (holder(store, "clips") or {})["run_id"] == "mine"
+        with pytest.raises(Conflict, match="taken over"):
+            store._append("clips", store._sealed(fragments), {}, seen)
 
 
 def test_a_held_table_is_kept_while_waiting_for_another(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +155,23 @@ def test_a_lost_lease_is_noticed_by_the_heartbeat(store: Store, monkeypatch: pyt
         time.sleep(1.0)
         with pytest.raises(Conflict, match="was lost"):
             assert_held()
+
+
+def test_a_store_out_of_reach_for_a_moment_costs_no_lease(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_BEAT_S", 0.1)
+    beats: list[str] = []
+
+    def renew(store: Store, table: str, run_id: str) -> bool:
+        beats.append(table)
+        if len(beats) == 1:
+            raise MinerError("the store does not answer as it should")
+        return True
+
+    monkeypatch.setattr(leases, "_renew", renew)
+    with lease(store, ["clips"], "mine") as assert_held:
+        time.sleep(0.6)
+        assert_held()
+    assert len(beats) > 1
 
 
 def contend(store: Store, processes: int, turns: int) -> list[str]:

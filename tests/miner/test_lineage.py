@@ -12,6 +12,7 @@ import pytest
 
 import miner
 from miner.clips import CutStage
+from miner.errors import MinerError
 from miner.executor import LocalExecutor
 from miner.index import reductions
 from miner.lake import Lake, create
@@ -133,7 +134,7 @@ def test_a_dead_run_is_recorded_once_even_if_nothing_is_left_to_do(lake: Lake) -
 
 def test_an_interrupted_run_that_lives_to_say_so_keeps_what_is_done(lake: Lake) -> None:
     """A failure in the middle of a run commits what is finished; the next run records it and does the rest."""
-    with pytest.raises(RuntimeError, match="power cut"):
+    with pytest.raises(MinerError, match="RuntimeError: power cut"):
         Dying(threads=1).map(CutStage(), lake.store, RUN)
     assert lake.store.count("clips") == 1
     assert lake.cut().written == 2
