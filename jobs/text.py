@@ -151,7 +151,9 @@ def _damage_text(damage: Sequence[Document]) -> list[str]:
 def quarantine_text(document: Document) -> str:
     """The units that failed: counted by stage and reason, then the newest."""
     lake, total = document["lake"], document["total"]
-    dropped = f"{document['dropped']:,} dropped, not counted (--reason dropped)" if document["dropped"] else ""
+    counted = any(each["reason"] == "dropped" for each in document["groups"])  # asked for by --reason dropped
+    left_out = document["dropped"] and not counted
+    dropped = f"{document['dropped']:,} dropped, not counted (--reason dropped)" if left_out else ""
     if not total:
         return f"{lake}: nothing in quarantine{dropped and '; ' + dropped}."
     lines = [f"{lake}: {total:,} in quarantine{dropped and '; ' + dropped}", *_groups_text(document["groups"]), ""]
@@ -159,7 +161,12 @@ def quarantine_text(document: Document) -> str:
     more = total - len(document["records"])
     lines += [f"... {more:,} more (--limit {total} shows all)"] if more else []
     at = shlex.quote(lake)
-    lines.append(f"Next: miner quarantine show {at} KEY  |  miner quarantine retry {at}  |  miner quarantine drop {at}")
+    verbs = (
+        [f"show {at} KEY", f"retry {at} --reason dropped"]
+        if counted
+        else [f"show {at} KEY", f"retry {at}", f"drop {at}"]
+    )
+    lines.append("Next: " + "  |  ".join(f"miner quarantine {verb}" for verb in verbs))
     return joined(lines)
 
 
@@ -228,7 +235,7 @@ def migration_text(document: Document) -> str:
             parts.append(f"{unknown:,} left empty" if unknown else "")
             lines.append(f"    + {column['name']} ({column['type']}): {', '.join(filter(None, parts)) or 'no rows'}")
     if document["dry_run"]:
-        return joined([*lines, "Dry run: nothing is written."])
+        return joined([*lines, f"Dry run: nothing is written. Do it with: miner migrate {shlex.quote(lake)}"])
     return joined([*lines, f"Done. The tables as they were are tagged schema-{version}."])
 
 
@@ -243,13 +250,15 @@ def compacted_text(document: Document) -> str:
     changed = [each for each in document["tables"] if each["changed"]]
     if not changed:
         return joined([f"Nothing to do: {document['lake']} is compact."])
+    dry_run = document["dry_run"]  # what merging leaves behind is known only after it
+    least, removed = ("at least ", "to be removed") if dry_run else ("", "removed")
     lines = [
         f"{each['table']}: {each['fragments_before']:,} to {each['fragments_after']:,} fragments, "
-        f"{each['versions_removed']:,} versions and {each['files_removed']:,} files removed"
+        f"{least}{each['versions_removed']:,} versions and {each['files_removed']:,} files {removed}"
         for each in changed
     ]
     freed = sum(each["bytes_freed"] for each in changed) / 1e6
-    total = "Dry run, nothing is written: at least" if document["dry_run"] else "Freed"
+    total = "Dry run, nothing is written: it would free at least" if dry_run else "Freed"
     return joined([*lines, f"{total} {freed:,.1f} MB."])
 
 

@@ -46,11 +46,15 @@ SceneOf = Annotated[str | None, typer.Option("--scene", help="Only this scene, b
 Key = Annotated[str | None, typer.Option(help="Only this unit.")]
 
 
-@app.command(epilog="Example: **miner verify lake**")
+@app.command(epilog="Example: **miner verify lake --deep**")
 def verify(
     lake: LakeArg,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Read every file and every recording again; name the clips that damage hits.")
+        bool,
+        typer.Option(
+            "--deep",
+            help="Read every file, and every recording embed has read, again; name the clips that damage hits.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -62,7 +66,7 @@ def verify(
 
     store = Store.at(lake)  # to open it would trust the files that are to be checked
     if "lineage" not in store.listed():
-        raise NotFound(f"no lake at {lake}", "Make one with: miner ingest SOURCE --lake LAKE")
+        raise _no_lake(lake)
     if deep:
         with listener("verify") as watching:
             verdict = verify_deep(store, lambda what, done, total: watching.on_progress(Progress(what, done, total, 0)))
@@ -179,7 +183,7 @@ def drop(
     if len(units) and not (dry_run or yes):
         raise UsageError(
             f"{len(units):,} unit{'' if len(units) == 1 else 's'} of {store.uri} would be accepted as lost",
-            "Add --yes to do it, --dry-run to see which.",
+            "Add --yes to do it. Which they are: miner quarantine ls LAKE",
         )
     if not dry_run:
         units = accept(store, chosen, _run("quarantine drop", chosen), not no_wait, notify)
@@ -224,6 +228,8 @@ def restore(
     from miner.store import Store
 
     opened = Lake(Store.at(lake), LocalExecutor(wait=not no_wait, notify=notify))  # `lineage` may be what is damaged
+    if not opened.store.listed():
+        raise _no_lake(lake)
     head = {"lake": opened.uri, "table": table}
     if version is None:
         say({**head, "versions": [asdict(each) for each in opened.versions(table)]}, as_json, text.versions_text)
@@ -240,6 +246,10 @@ def migrate(lake: LakeArg, no_wait: NoWait = False, dry_run: DryRun = False, as_
 
     opened = open(lake, LocalExecutor(wait=not no_wait, notify=notify))
     say({**opened.migrate(dry_run).to_dict(), "dry_run": dry_run}, as_json, text.migration_text)
+
+
+def _no_lake(lake: str) -> NotFound:
+    return NotFound(f"no lake at {lake}", "Make one with: miner ingest SOURCE --lake LAKE")
 
 
 def _run(job: str, chosen: Chosen) -> Run:

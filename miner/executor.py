@@ -116,6 +116,7 @@ class Executor(ABC):
         with lease(store, tables, run.run_id, self.wait, self.notify) as assert_held:
             for table in tables:
                 recover(store, table)
+                store.mend_keys(table)
             if retried:
                 forget_quarantined(store, plan)
             plan = make_plan(store, stage)  # another run may have finished while this one waited

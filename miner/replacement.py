@@ -158,6 +158,7 @@ class Replacement:
         with lease(self._store, tables, self._run.run_id, self._executor.wait, self._executor.notify) as assert_held:
             for table in tables:
                 recover(self._store, table)
+                self._store.mend_keys(table)
             if self.versions() != seen:  # another run may have replaced them while this one waited
                 begun = _marked(self._store, self._reader)
                 there = {scene.scene_id for scene in known_scenes(self._store, self._reader)}

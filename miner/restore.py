@@ -170,8 +170,8 @@ class _Plan:
 def _carry_out(store: Store, run: Run, plan: _Plan) -> None:
     table, leased = plan.table, plan.table not in _NOT_LEASED
     stamp = run.stamp(stage="restore", out=json.dumps(plan.mixed))
-    if leased and not plan.aside:
-        recover(store, table)
+    for name in [*([table] if leased and not plan.aside else []), *(["scenes"] if plan.parents else [])]:
+        recover(store, name)
     last = store.version("scenes")
     for scenes in _pieces(plan.parents):  # first: no scene may be there without its rows
         store.remove("scenes", one_of("scene_id", scenes), stamp)

@@ -380,6 +380,12 @@ class Store:
             dataset.optimize.optimize_indices()
         return bool(missing) or stale
 
+    def mend_keys(self, table: str) -> None:
+        """Make the key indexes anew whose files are damaged. By what they hide a plan would have rows written twice."""
+        dataset = self.dataset(table)
+        for column in self._damaged_indexes(table, dataset):
+            dataset.create_scalar_index(column, "BTREE", replace=True)
+
     def keys_lag(self, table: str) -> bool:
         """Whether there is something to do for `index_keys`, which is for the holder of the table's lease."""
         dataset = self.dataset(table)
@@ -514,7 +520,7 @@ class Store:
             for segment in index.segments
             for column in index.field_names
         }
-        known = load_digests(self, f"file LIKE '{table}.lance/_indices/%'")
+        known = load_digests(self, f"file LIKE '{table}.lance/_indices/%'") if folders else {}
         current = {file: each for file, each in known.items() if f"{file.rpartition('/')[0]}/" in folders}
         return sorted({folders[f"{file.rpartition('/')[0]}/"] for file in problems(self, current)})
 

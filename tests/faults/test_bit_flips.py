@@ -166,10 +166,10 @@ def run(
         assert file.is_dir() or file.read_bytes() == (lake / file.relative_to(kept)).read_bytes()
 
 
-def test_twelve_flips(
+def test_a_few_flips(
     tmp_path: Path, lake: Path, asking: Asker, commands: dict[str, Command], undisturbed: dict[str, Any]
 ) -> None:
-    run(12, tmp_path, lake, asking, commands, undisturbed)
+    run(6, tmp_path, lake, asking, commands, undisturbed)
 
 
 @pytest.mark.slow

@@ -78,14 +78,6 @@ def test_the_check_sees_each_kind_of_damage(calm: Calm, tmp_path: Path) -> None:
     assert damage(lake, undisturbed) == Damage(lost=1, doubled=1, misplaced=1, differing=1, books=1)
 
 
-def test_two_runs_at_once(calm: Calm, tmp_path: Path) -> None:
-    ingest = replace(calm[0], lake=tmp_path / "lake")
-    with ingest.started() as first, ingest.started() as second:
-        for running in (first, second):
-            assert running.wait() == 0, running.said()
-    assert damage(ingest.lake, calm[0].lake) == Damage()
-
-
 def test_no_wait_ends_with_five(calm: Calm, tmp_path: Path) -> None:
     ingest = replace(calm[0], lake=tmp_path / "lake", options=("--no-wait",))
     store = Store.create(str(ingest.lake))

@@ -130,8 +130,8 @@ def test_a_lost_head_ends_the_job_and_the_next_run_goes_on(
 ) -> None:
     ingest = Ingest(source, tmp_path / "lake", "ray")
     with head() as (address, (gcs, raylet)):
-        variables = {"RAY_ADDRESS": address, "RAY_gcs_rpc_server_reconnect_timeout_s": "15"}
-        with ingest.started(MINER_FAILPOINT="worker:block=wait:2", **variables) as running:
+        variables = {"RAY_ADDRESS": address, "RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
+        with ingest.started(MINER_FAILPOINT="worker:block=wait:5", **variables) as running:
             assert running.until(lambda: count(ingest.lake, "clips") > 0), running.said()
             for name in lost:
                 os.kill({"gcs": gcs, "raylet": raylet}[name], signal.SIGKILL)
