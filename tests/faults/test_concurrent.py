@@ -68,6 +68,7 @@ def test_two_ingests_of_one_source_twenty_times(
         assert_two_at_once(workers, source, tmp_path / f"lake{trial}", undisturbed)
 
 
+@pytest.mark.slow
 def test_three_that_do_not_wait(workers: list[Worker], source: Path, undisturbed: Path, tmp_path: Path) -> None:
     """Each ends with 0 or 5; whoever is turned away may come again, and in the end each reading is there once."""
     lake = tmp_path / "lake"

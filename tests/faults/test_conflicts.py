@@ -202,7 +202,7 @@ def test_killed_between_two_tables(mode: str, turn: int, lake: Lake, before: Pat
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("failpoint", ["commit:between-tables", "lineage:before"])
+@pytest.mark.parametrize("failpoint", ["commit:between-tables", pytest.param("lineage:before", marks=pytest.mark.slow)])
 def test_killed_after_the_old_is_gone(failpoint: str, lake: Lake, before: Path, fresh: dict[str, Any]) -> None:
     """While the new content comes in, and between the deletes and the event that records them."""
     killed(lake, before / "source", failpoint)
@@ -213,6 +213,7 @@ def test_killed_after_the_old_is_gone(failpoint: str, lake: Lake, before: Path, 
 
 
 @pytest.mark.fault
+@pytest.mark.slow
 def test_two_replace_at_once(lake: Lake, before: Path, fresh: dict[str, Any]) -> None:
     command = [sys.executable, "-c", REPLACE, lake.uri, str(before / "source")]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]

@@ -62,7 +62,8 @@ def miner(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     return call
 
 
-@pytest.mark.parametrize("room_kb", [150, *(pytest.param(kb, marks=pytest.mark.slow) for kb in (24, 300, 450))])
+@pytest.mark.slow
+@pytest.mark.parametrize("room_kb", [24, 150, 300, 450])
 def test_a_full_disk_is_told_and_the_run_goes_on_with_room(
     miner: Callable[[Ingest], tuple[int, str]], source: Path, undisturbed: Path, small_disk: Path, room_kb: int
 ) -> None:

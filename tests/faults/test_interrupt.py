@@ -77,6 +77,7 @@ def terminal(ingest: Ingest, block_s: float) -> Iterator[Terminal]:
             process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_once_finishes_what_has_begun(source: Path, undisturbed: Path, tmp_path: Path, executor: str) -> None:
     ingest = Ingest(source, tmp_path / "lake", executor)

@@ -229,7 +229,8 @@ def quarantine(lake: Lake) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-@pytest.mark.parametrize("broken", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", [False, True])
 def test_single_recordings(cloud: Cloud, source: str, broken: bool) -> None:  # noqa: F811
     """Gone, forbidden, or (`broken`) never given by a store that gives all others."""
     lake = create(f"{cloud.uri}/lake", LocalExecutor(threads=2))

@@ -237,6 +237,7 @@ def test_a_lake_without_digests_is_searched_and_sealed_by_index(lake: Lake) -> N
     assert verify_deep(lake.store).ok
 
 
+@pytest.mark.fault
 def test_a_damaged_key_index_has_nothing_written_twice(lake: Lake) -> None:
     scene = lake.store.scan(VECTORS, ["scene_id"])["scene_id"][0].as_py()
     own = one_of("scene_id", [scene])
@@ -251,13 +252,20 @@ def test_a_damaged_key_index_has_nothing_written_twice(lake: Lake) -> None:
 
 
 def _hides_rows(lake: Lake, filter: str) -> bool:
-    """Flip bits of key indexes until one hides these rows without a word."""
+    """Keep those flips of bits in key indexes that hide some of these rows without a word, until all are hidden."""
+    left = lake.store.count(VECTORS, filter)
     for path in Path(lake.uri, f"{VECTORS}.lance", "_indices").rglob("page_data.lance"):
-        good = path.read_bytes()
-        for place in range(len(good)):
-            path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        data = bytearray(path.read_bytes())
+        for place in range(len(data)):
+            data[place] ^= 1
+            path.write_bytes(data)
+            seen = left
             with suppress(BaseException):  # Lance panics on some
-                if not lake.store.count(VECTORS, filter):
-                    return True
-        path.write_bytes(good)
+                seen = min(lake.store.count(VECTORS, filter), left)
+            if seen == 0:
+                return True
+            if seen == left:
+                data[place] ^= 1
+            left = seen
+        path.write_bytes(data)
     return False
