@@ -238,6 +238,7 @@ def test_a_lake_without_digests_is_searched_and_sealed_by_index(lake: Lake) -> N
 
 
 @pytest.mark.fault
+@pytest.mark.slow
 def test_a_damaged_key_index_has_nothing_written_twice(lake: Lake) -> None:
     scene = lake.store.scan(VECTORS, ["scene_id"])["scene_id"][0].as_py()
     own = one_of("scene_id", [scene])
