@@ -92,9 +92,9 @@ def advice(store: Store, tables: Sequence[str]) -> list[str]:
     return [f"{', '.join(crowded)}, which slows every run down; {mended}"] if crowded else []
 
 
-def seconds_of(age: str) -> float:
+def seconds_of(age: str | float) -> float:
     """`7d`, `36h`, `30m`, `0` or days without a unit, in seconds. Raises UsageError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw]?)", age.strip())
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw]?)", str(age).strip())
     if found is None:
         raise UsageError(f"no length of time: {age!r}", "Give days, or an age such as 36h, 7d, 2w.")
     return float(found[1]) * _SECONDS[found[2] or "d"]

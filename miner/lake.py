@@ -129,12 +129,12 @@ class Lake:
         ]
         self._index_keys("clip_facts")  # last: its rows are new
         seal(self.store)
-        notes = advice(self.store, (*KEYED, *self.store.vector_tables()))
+        notes = advice(self.store, (*KEYED, "digests", *self.store.vector_tables()))
         return [replace(reports[0], notes=[*reports[0].notes, *notes]), *reports[1:]]
 
     # -- keeping -----------------------------------------------------------------------------------------------------
 
-    def compact(self, retain: str = RETAIN, table: str | None = None, dry_run: bool = False) -> list[Compacted]:
+    def compact(self, retain: str | float = RETAIN, table: str | None = None, dry_run: bool = False) -> list[Compacted]:
         """Merge small fragments, remove old versions and files that no version has; what the lake says stays the same.
 
         `retain` is how long a version is kept after another followed: 7d, 36h, 0. Versions with a tag of yours stay.
