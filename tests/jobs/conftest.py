@@ -10,6 +10,7 @@ import pytest
 
 from jobs.engine import RayExecutor
 from miner.executor import Executor, LocalExecutor
+from tests.jobs.command import miner  # noqa: F401  a fixture
 
 
 @pytest.fixture(scope="session")

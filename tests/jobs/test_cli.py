@@ -6,7 +6,6 @@ Most tests call `main` in this process, with its arguments, exit code and stream
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shlex
@@ -14,18 +13,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lance
 import numpy as np
 import pytest
 import typer
 
-from jobs.cli import app, main
+from jobs.cli import app
 from miner.embed import DEFAULT_ENCODERS
 from miner.store import Store
+from tests.jobs.command import Done, Miner
 from tests.recordings import write_drives, write_frames
 from tests.tables import contents
 
@@ -33,40 +32,6 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 LOCAL = ["--executor", "local", "--encoder", "hashing"]
 FRAMES = 4
-
-
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """Stdout as one JSON document: anything beside it fails here."""
-        found = json.loads(self.out)
-        assert isinstance(found, dict)
-        return found
-
-
-Miner = Callable[..., Done]
-
-
-@pytest.fixture
-def miner(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Miner:
-    """Runs the command in this process."""
-
-    def call(*args: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["miner", *map(str, args)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        code = ended.value.code
-        assert isinstance(code, int)
-        return Done(code, *capfd.readouterr())
-
-    return call
 
 
 def process(*args: str | Path) -> Done:

@@ -2,63 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import shutil
-import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import typer
 
-from jobs.cli import main
 from jobs.ingest import IngestConfig, run
 from jobs.run import Listener
 from jobs.upkeep import quarantine
 from miner.store import Store
+from tests.jobs.command import Miner
 from tests.recordings import write_drives, write_frames
 
 LOCAL = ["--executor", "local", "--encoder", "hashing", "--clip-seconds", "2"]
 COMMANDS: dict[str, Any] = typer.main.get_command(quarantine).commands  # type: ignore[attr-defined]
 OLD = Path(__file__).resolve().parents[1] / "lakes" / "schema-1.tar.xz"
-
-
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """Stdout as one JSON document."""
-        found = json.loads(self.out)
-        assert isinstance(found, dict)
-        return found
-
-
-Miner = Callable[..., Done]
-
-
-@pytest.fixture
-def miner(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Miner:
-    """Runs the command in this process."""
-
-    def call(*args: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["miner", *map(str, args)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        code = ended.value.code
-        assert isinstance(code, int)
-        return Done(code, *capfd.readouterr())
-
-    return call
 
 
 @pytest.fixture(scope="module")
