@@ -15,7 +15,7 @@ from kernels.spans import Ints, Spans, instants, overlaps
 from miner.embed import DEFAULT_ENCODERS
 from miner.errors import NotFound, UsageError
 from miner.indexes import Index
-from miner.indexes.flat import FlatIndex
+from miner.indexes.load import load_index
 from miner.query.filters import CLIP_COLUMNS, Filter
 from miner.schema import CLIPS
 from miner.sound import Sound, check_manifests, readable
@@ -49,7 +49,7 @@ class Corpus:
     def of(cls, store: Store, table: str) -> Corpus:
         """Vectors of a table of embeddings, and clips, as they are now."""
         sound = Sound(store)
-        index = FlatIndex.load(store, table, sound=sound)
+        index = load_index(store, table, sound)
         clips = sound.scan("clips", _CLIP) if sound.has("clips") else CLIPS.empty_table().select(_CLIP)
         clips = clips.sort_by([("scene_id", "ascending"), ("start_ns", "ascending"), ("clip_id", "ascending")])
         row, clip = _join(index.rows, clips)

@@ -18,6 +18,7 @@ OUTSIDE = {"tests", "benchmarks"}
 WRAPPERS = {
     "ray": {"jobs/engine.py"},
     "lance": {"miner/store.py", "miner/indexes/lance.py"},
+    "faiss": {"miner/indexes/faiss.py"},
     "torch": {"embeddings/efficientnet.py", "embeddings/lite.py", "embeddings/openclip.py"},
     "open_clip": {"embeddings/openclip.py"},
     "timm": {"embeddings/efficientnet.py", "embeddings/lite.py"},

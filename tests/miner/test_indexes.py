@@ -80,6 +80,11 @@ def test_contract(kind: Any, store: Store) -> None:
     assert masked.shape == (3, 10) and mask[masked].all()
     assert index.search(queries, 3, np.zeros(50, np.bool_))[0].shape == (3, 0)
     assert index.search(queries[:0], 3)[0].shape == (0, 3)
+    few = np.array([3, 8, 21, 40])
+    scanned, exact = index.scan(queries, 3, few)
+    np.testing.assert_array_equal(scanned, index.search(queries, 3, np.isin(np.arange(50), few))[0])
+    np.testing.assert_allclose(exact[0], index.vectors(scanned[0]) @ queries[0], atol=1e-6)
+    assert index.estimate(7, 50).cpu_ms > index.estimate(7, 5).cpu_ms > 0 and index.scan_ms(50) > index.scan_ms(5) > 0
     if index.exact:
         expected = np.argsort(-(queries.astype(float) @ index.vectors(np.arange(50)).T.astype(float)), axis=1)
         assert np.array_equal(found, expected[:, :7])
