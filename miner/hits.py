@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from miner.accepted import Accepted
+    from miner.lake import Lake
     from miner.store import Store
 
 SCHEMA = pa.schema(
@@ -97,7 +99,7 @@ class Hit:
 class Hits(Sequence[Hit]):
     """Hits by score descending, and what was asked of what: `table_version` of the vectors of `encoder` in `lake`.
 
-    `notes` tell what the answer lacks, such as vectors in a damaged file.
+    `notes` tell what the answer lacks, such as vectors in a damaged file. `opened` is whom to ask further.
     """
 
     lake: str
@@ -108,6 +110,7 @@ class Hits(Sequence[Hit]):
     elapsed_ms: float
     hits: tuple[Hit, ...]
     notes: tuple[str, ...] = ()
+    opened: Lake | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -123,6 +126,18 @@ class Hits(Sequence[Hit]):
 
     def __getitem__(self, place: int | slice) -> Hit | Hits:
         return replace(self, hits=self.hits[place]) if isinstance(place, slice) else self.hits[place]
+
+    def where(self, expression: str) -> Hits:
+        """The same question, asked only of what also matches a filter. Raises UsageError, as `lake.search`."""
+        from miner.feedback import narrowed
+
+        return narrowed(self, expression)
+
+    def accept(self, places: Sequence[int]) -> Accepted:
+        """The clips of the hits at `places` (`hits[0]` is at 0), to make a dataset of. Raises UsageError."""
+        from miner.feedback import accepted
+
+        return accepted(self, places)
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as one JSON document."""

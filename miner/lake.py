@@ -26,6 +26,7 @@ from miner.encoders import get_encoder
 from miner.errors import NotFound, UnknownName, UsageError
 from miner.executor import Executor, LocalExecutor, Report
 from miner.failpoints import failpoint
+from miner.feedback import of_lake
 from miner.hits import Hits
 from miner.ids import check_label, check_name
 from miner.imported import ImportStage
@@ -181,12 +182,13 @@ class Lake:
         )
         with readable(self.store):
             corpus = self._corpus(query.encoder, query.modality(self.store))
-            return search(self.store, query, self._encoder(corpus.index) if query.needs_encoder else None, corpus)
+            encoder_of_query = self._encoder(corpus.index) if query.needs_encoder else None
+            return of_lake(search(self.store, query, encoder_of_query, corpus), self)
 
     def rare(self, k: int = 20, *, neighbours: int = 5, where: str | None = None, encoder: str | None = None) -> Hits:
         """The k clips that are least like the clips of other scenes, each with why. Raises as `miner.rare.rare`."""
         with readable(self.store):
-            return rare(self.store, k, neighbours, where, self._corpus(encoder, None))
+            return of_lake(rare(self.store, k, neighbours, where, self._corpus(encoder, None)), self)
 
     def verify(self, deep: bool = False) -> list[Check]:
         """Whether the lake holds what it says; `deep` reads every file and recording again: see `miner.verify`."""
