@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from benchmarks.report import Row, run
 from miner.embed import EmbedStage
 from miner.ids import make_id
+from miner.key_indexes import index_keys
 from miner.plan import make_plan, pending
 from miner.store import Store
 
@@ -65,7 +66,7 @@ def build(uri: str, readings: int) -> None:
         flags = pa.array([[]], pa.list_(pa.string())).take(pa.array(np.zeros(len(done), np.int64)))
         store.append(assets, facts.append_column("num_bytes", zeros[: len(done)]).append_column("flags", flags))
     for table in ("sample_data", assets):
-        store.index_keys(table)
+        index_keys(store, table)
 
 
 def planned(uri: str) -> int:

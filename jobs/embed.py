@@ -47,14 +47,14 @@ def run(config: EmbedConfig, listener: Listener) -> Result:
     """Embed the frames that lack vectors."""
     lake = open_lake(config, listener)
     encoders = config.encoder or default_encoders(lake.store)
-    reports = [lake.embed(encoders, config.views, config.num_gpus), *lake.index()]
+    reports = [lake.embed(encoders, config.views, config.num_gpus), *lake.index(mend=False)]
     return Result("embed", lake.uri, reports, {"encoders": list(encoders)}, config.max_bad)
 
 
 def run_import(config: ImportConfig, listener: Listener) -> Result:
     """Write the vectors of a file."""
     lake = open_lake(config, listener)
-    reports = [lake.embed_from(config.file, config.encoder), *lake.index()]
+    reports = [lake.embed_from(config.file, config.encoder), *lake.index(mend=False)]
     return Result("embed", lake.uri, reports, {"file": str(config.file), "encoder": config.encoder}, config.max_bad)
 
 

@@ -40,7 +40,7 @@ def run(config: IngestConfig, listener: Listener) -> Result:
         ingested,
         lake.cut(config.clip_seconds),
         lake.embed(config.encoder, config.views, config.num_gpus),
-        *lake.index(),
+        *lake.index(mend=False),
     ]
     encoders = list(config.encoder or default_encoders(lake.store))
     reports[0] = replace(ingested, notes=[*ingested.notes, *_lost_vectors(ingested, encoders)])

@@ -21,6 +21,8 @@ import pyarrow.compute as pc
 from miner.digests import seal
 from miner.errors import NotFound, UsageError
 from miner.failpoints import failpoint
+from miner.fragments import merge_fragments, small_fragments
+from miner.key_indexes import index_keys, keys_lag
 from miner.lease import lease
 from miner.lineage import Run, Span, record, recover
 from miner.runlog import logged
@@ -127,9 +129,9 @@ class _Look:
 def _look(store: Store, table: str, how: Compaction) -> _Look:
     dataset, is_open = store.dataset(table), table in OPEN
     fragments, target = len(dataset.get_fragments()), _target_rows(dataset)
-    small = 0 if is_open and fragments < _OPEN_FRAGMENTS else store.small_fragments(table, target)
+    small = 0 if is_open and fragments < _OPEN_FRAGMENTS else small_fragments(store, table, target)
     doomed = surplus(store, table, max(how.retain_s, _OPEN_RETAIN_S) if is_open else how.retain_s)
-    lags = bool(dataset.describe_indices()) and store.keys_lag(table)
+    lags = bool(dataset.describe_indices()) and keys_lag(store, table)
     stats = dataset.explain_cleanup_old_versions(**_cleaning(table, doomed)).stats
     return _Look(table, fragments, target, small, lags, doomed, stats)
 
@@ -146,9 +148,9 @@ def _compact_leased(store: Store, table: str, how: Compaction) -> Compacted:
             return look.foreseen
         content = content_version(store, table)
         if look.small:
-            store.merge_fragments(table, look.target_rows)
+            merge_fragments(store, table, look.target_rows)
         if store.dataset(table).describe_indices():
-            store.index_keys(table)
+            index_keys(store, table)
         failpoint("compact:before-cleanup")
         assert_held()
         store.fence(table)  # what was begun before, by whomever, is never committed: its files may go
@@ -166,7 +168,7 @@ def _compact_open(store: Store, table: str, how: Compaction) -> Compacted:
     if (look := _look(store, table, how)).idle:
         return look.foreseen
     if look.small:
-        store.merge_fragments(table, look.target_rows)
+        merge_fragments(store, table, look.target_rows)
     failpoint("compact:before-cleanup")
     return _clean(store, look, look.doomed)
 

@@ -23,13 +23,15 @@ from miner.commit import Committer
 from miner.digests import seal
 from miner.errors import MinerError
 from miner.failpoints import failpoint
+from miner.key_indexes import mend_keys
 from miner.lease import lease
 from miner.limits import UNIT_TIMEOUT_S
 from miner.lineage import Run, Span, record, recover, unrecorded
 from miner.plan import Plan, forget_quarantined, make_plan, pending
 from miner.runlog import RunLog, logged
 from miner.stage import Failure, Reduction, Stage
-from miner.store import RUN, Store
+from miner.store import Store
+from miner.transactions import RUN
 from miner.versions import OWNED, content_version
 from miner.worker import BlockWorker, Receipt
 
@@ -116,7 +118,7 @@ class Executor(ABC):
         with lease(store, tables, run.run_id, self.wait, self.notify) as assert_held:
             for table in tables:
                 recover(store, table)
-                store.mend_keys(table)
+                mend_keys(store, table)
             if retried:
                 forget_quarantined(store, plan)
             plan = make_plan(store, stage)  # another run may have finished while this one waited

@@ -33,6 +33,7 @@ from miner.imported import ImportStage
 from miner.index import KEYED, reductions
 from miner.indexes import Index
 from miner.ingest import IngestStage
+from miner.key_indexes import index_keys, keys_damaged, keys_lag
 from miner.lease import lease
 from miner.lineage import Run
 from miner.migrate import Migration, foresee, migrate
@@ -117,10 +118,13 @@ class Lake:
         report = self.executor.map(stage, self.store, run)
         return replace(report, notes=stage.notes(self.store, report.done_before))
 
-    def index(self) -> list[Report]:
-        """Bring key indexes, clip facts and index manifests up to the tables."""
+    def index(self, mend: bool = True) -> list[Report]:
+        """Bring key indexes, clip facts and index manifests up to the tables.
+
+        With `mend` the files of key indexes are read, and made anew where they are damaged.
+        """
         for table in (*KEYED, *self.store.vector_tables()):
-            self._index_keys(table)
+            self._index_keys(table, mend)
             failpoint("index:between-tables")
         for table in ("scenes", "sample_data", "annotations", "clips"):
             self.store.ensure(table)
@@ -128,7 +132,7 @@ class Lake:
             self.executor.reduce(each, self.store, self._run("index", {"kind": each.name}))
             for each in reductions(self.store)
         ]
-        self._index_keys("clip_facts")  # last: its rows are new
+        self._index_keys("clip_facts", mend)  # last: its rows are new
         seal(self.store)
         notes = advice(self.store, (*KEYED, "digests", *self.store.vector_tables()))
         return [replace(reports[0], notes=[*reports[0].notes, *notes]), *reports[1:]]
@@ -227,11 +231,12 @@ class Lake:
             f"{facts['clips']:,} clips\n  sensors: {channels}\n  encoders: {encoders}"
         )
 
-    def _index_keys(self, table: str) -> None:
+    def _index_keys(self, table: str, mend: bool) -> None:
         """Under the lease, as `compact` deletes what no version has, and that are the files of an index being built."""
-        if self.store.exists(table) and self.store.keys_lag(table):
-            with lease(self.store, [table], self._run("index", {}).run_id, self.executor.wait, self.executor.notify):
-                self.store.index_keys(table)
+        store = self.store
+        if store.exists(table) and (keys_lag(store, table) or (mend and keys_damaged(store, table))):
+            with lease(store, [table], self._run("index", {}).run_id, self.executor.wait, self.executor.notify):
+                index_keys(store, table)
 
     def _run(self, job: str, config: Mapping[str, Any]) -> Run:
         return Run(job, {**self.settings, **config}, miner.__version__)

@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from miner.errors import Conflict, Damaged, MinerError
+from miner.fragments import trim
 from miner.schema import LEASES
 from miner.store import Store
 
@@ -60,7 +61,7 @@ def lease(
         heart.join()
         for table in held:
             store.delete("leases", f"`table` = '{table}' AND run_id = '{run_id}'")
-        store.trim("leases", _KEPT_VERSIONS)
+        trim(store, "leases", _KEPT_VERSIONS)
 
 
 def holder(store: Store, table: str) -> dict[str, str] | None:

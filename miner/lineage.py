@@ -18,7 +18,8 @@ import pyarrow as pa
 from miner.failpoints import failpoint
 from miner.ids import make_id
 from miner.schema import LINEAGE
-from miner.store import RUN, Store
+from miner.store import Store
+from miner.transactions import RUN
 
 
 @dataclass(frozen=True)

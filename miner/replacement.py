@@ -22,6 +22,7 @@ from miner.digests import seal
 from miner.errors import UsageError
 from miner.executor import Executor, Progress, Report
 from miner.failpoints import failpoint
+from miner.key_indexes import mend_keys
 from miner.lease import lease
 from miner.lineage import Run, Span, record, recover
 from miner.plan import DROPPED
@@ -158,7 +159,7 @@ class Replacement:
         with lease(self._store, tables, self._run.run_id, self._executor.wait, self._executor.notify) as assert_held:
             for table in tables:
                 recover(self._store, table)
-                self._store.mend_keys(table)
+                mend_keys(self._store, table)
             if self.versions() != seen:  # another run may have replaced them while this one waited
                 begun = _marked(self._store, self._reader)
                 there = {scene.scene_id for scene in known_scenes(self._store, self._reader)}

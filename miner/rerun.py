@@ -13,7 +13,8 @@ from miner.masking import masked
 from miner.object_store import filesystem, is_remote
 from miner.runlog import RunLog
 from miner.schema import IMPORTED
-from miner.store import RUN, Store, one_of
+from miner.store import Store, one_of
+from miner.transactions import RUN
 
 _KNOWN_RUNS = 500
 

@@ -30,7 +30,8 @@ from miner.lease import lease
 from miner.lineage import Run, Span, record, recover
 from miner.object_store import filesystem
 from miner.runlog import logged
-from miner.store import HARMLESS, RUN, Store, one_of
+from miner.store import Store, one_of
+from miner.transactions import HARMLESS, RUN
 from miner.versions import tags
 
 CHILDREN = ("sample_data", "annotations")  # of `scenes`, whose row says that they are complete

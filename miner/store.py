@@ -9,51 +9,38 @@ saw.
 from __future__ import annotations
 
 import json
-import random
-import re
 import shlex
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from itertools import chain, islice, takewhile
-from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TypeVar
 
 import lance
 import pyarrow as pa
-import pyarrow.compute as pc
-from lance.commit import CommitConflictError
-from lance.file import LanceFileSession
 from lance.fragment import FragmentMetadata, write_fragments
-from lance.optimize import Compaction
-from lance.schema import LanceSchema
 
-from miner.digests import Digest, digest_rows, digests_of, load_digests, problems
-from miner.errors import Conflict, Damaged, NotFound, SchemaError, UsageError
+from miner.datasets import folders, open_table, path_of
+from miner.digests import Digest, digest_rows, digests_of
+from miner.errors import Damaged, NotFound, SchemaError, UsageError
 from miner.failpoints import failpoint
-from miner.object_store import check_uri, is_of_store, is_remote, knock, lance_options, local_path, told
-from miner.schema import SCHEMA_VERSION, check, differences, key_of, schema_of, version_of
+from miner.lance_errors import is_gone, retried
+from miner.object_store import check_uri, is_remote, knock, lance_options, local_path
+from miner.schema import SCHEMA_VERSION, check, differences, schema_of, version_of
+from miner.transactions import (
+    HARMLESS,
+    RUN,
+    Commit,
+    Target,
+    as_options,
+    changed,
+    commit_at,
+    compacted,
+    replacement,
+    upsert,
+)
 
-RUN = "miner.run_id"
-HARMLESS = {
-    "Rewrite",
-    "CreateIndex",
-    "BaseOperation",
-}  # compaction, indexes, and what Lance has no name for (reserving ids)
-_TRIES = 10
-_FIRST_PAUSE_S = 0.02
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Commit:
-    """One version of a table and what wrote it: `operation` is Lance's (Append, Update, Rewrite, ...)."""
-
-    version: int
-    operation: str
-    properties: Mapping[str, str]
-    restored: int = 0  # by a Restore: the version whose rows it has
 
 
 @dataclass(frozen=True)
@@ -111,7 +98,8 @@ class Store:
         """Names of all that look like tables, sorted, whether they open or not."""
         names = []
         for prefix in ("", "embeddings/"):
-            names += [prefix + name.removesuffix(".lance") for name in self._folders(prefix) if name.endswith(".lance")]
+            found = folders(self.uri, prefix, self.storage_options)
+            names += [prefix + name.removesuffix(".lance") for name in found if name.endswith(".lance")]
         return sorted(names)
 
     def vector_tables(self) -> list[str]:
@@ -120,11 +108,11 @@ class Store:
 
     def exists(self, table: str) -> bool:
         """Whether the table is there."""
-        return self._find(table) is not None
+        return self._open(table) is not None
 
     def version(self, table: str) -> int:
         """The current version number; 0 for a table that is not there."""
-        dataset = self._find(table)
+        dataset = self._open(table)
         return 0 if dataset is None else int(dataset.version)
 
     def schema(self, table: str) -> pa.Schema:
@@ -157,13 +145,13 @@ class Store:
         """The commits of a table up to version `until`, newest first, read one by one; cleaned ones are skipped."""
         dataset = self.dataset(table, until)
         for version in sorted((int(entry["version"]) for entry in dataset.version_refs()), reverse=True):
-            commit = _commit_at(dataset, version) if version <= dataset.version else None
+            commit = commit_at(dataset, version) if version <= dataset.version else None
             if commit is not None:
                 yield commit
 
     def commit_at(self, table: str, version: int) -> Commit | None:
         """What made one version; None where that is not known any more."""
-        return _commit_at(self.dataset(table, version), version)
+        return commit_at(self.dataset(table, version), version)
 
     def versions(self, table: str) -> list[int]:
         """The numbers of the versions that are kept, oldest first."""
@@ -177,7 +165,7 @@ class Store:
 
     def dataset(self, table: str, version: int | None = None) -> lance.LanceDataset:
         """The Lance dataset itself. Raises NotFound if it is not there."""
-        dataset = self._find(table, version)
+        dataset = self._open(table, version)
         if dataset is None:
             raise NotFound(f"{self.uri} has no table {table!r}" + (f" at version {version}" if version else ""))
         return dataset
@@ -201,7 +189,7 @@ class Store:
         wanted = schema or schema_of(table)
         if not self.exists(table):
             try:
-                self._create(table, wanted)
+                self._at(table).create(wanted)
             except OSError:
                 if not self.exists(table):
                     raise
@@ -224,9 +212,9 @@ class Store:
         if not len(rows):
             return []
         checked = check(rows, self.schema(table))
-        options = _options(self.storage_options)
+        options = as_options(self.storage_options)
         fragments = write_fragments(
-            checked, self._path(table), schema=checked.schema, enable_stable_row_ids=True, **options
+            checked, path_of(self.uri, table), schema=checked.schema, enable_stable_row_ids=True, **options
         )
         digests = self._digests(table, fragments)
         return [
@@ -243,18 +231,12 @@ class Store:
         written = self._sealed(fragments)
         checked = self.version(table)
         if not {*range(since + 1, checked + 1)} <= {*self.versions(table)}:
-            raise Conflict(
-                f"table {table!r} was compacted by another run while this one was stalled",
-                "Nothing was written twice. Run the same command again.",
-            )
+            raise compacted(table)
         for commit in self.commits(table, since):
             if commit.properties.get(RUN) != properties.get(RUN) and commit.operation not in HARMLESS:
-                raise Conflict(
-                    f"table {table!r} was changed by another run (version {commit.version}) while this one held it",
-                    "Nothing was written twice. Run the same command again.",
-                )
+                raise changed(table, commit.version)
         failpoint("commit:checked")
-        return self._append(table, written, properties, checked)
+        return self._at(table).append(written, checked, properties)
 
     def fence(self, table: str) -> None:
         """From now on nobody commits what was begun before: for whoever takes over from a run that may be stalled.
@@ -266,15 +248,14 @@ class Store:
 
     def restore(self, table: str, version: int, properties: Mapping[str, str]) -> int:
         """Make the rows of an older version the present ones, in a new version stamped with `properties`; gives it."""
-        operation, stamp = lance.LanceOperation.Restore(version), dict(properties)
-        return self._commit(table, lance.Transaction(self.version(table), operation, transaction_properties=stamp))
+        return self._at(table).restore(version, self.version(table), properties)
 
     def append(self, table: str, rows: pa.Table, properties: Mapping[str, str] | None = None) -> int:
         """Write and commit a few rows at once, for tables nobody leases (small tables, tests); gives the version."""
         fragments = self.write(table, rows)
         if not fragments:
             return self.version(table)
-        return self._append(table, self._sealed(fragments), properties or {}, self.version(table))
+        return self._at(table).append(self._sealed(fragments), self.version(table), properties or {})
 
     def replace(
         self, table: str, rows: pa.Table, owned: str, properties: Mapping[str, str], since: int | None = None
@@ -284,12 +265,9 @@ class Store:
         Raises Conflict if another run has taken the table over (`fence`) after version `since` (None: the present one).
         """
         dataset = self.dataset(table, since)
-        merge = dataset.merge_insert(key_of(dataset.schema)).use_index(False)
-        merge = merge.when_matched_update_all().when_not_matched_insert_all().when_not_matched_by_source_delete(owned)
-        transaction, _ = merge.execute_uncommitted(check(rows, dataset.schema))
-        transaction.transaction_properties = dict(properties)
+        transaction = replacement(dataset, rows, owned, properties)
         self._note([each for own in self._digests(table, transaction.operation.new_fragments) for each in own])
-        return self._commit(table, transaction)
+        return self._at(table).commit_transaction(transaction)
 
     def upsert(self, table: str, rows: pa.Table, condition: str | None = None, insert: bool = True) -> int:
         """Insert rows (with `insert`) and update those whose key is there (and for which `condition` on `target.*`
@@ -297,15 +275,15 @@ class Store:
 
         Atomic between processes for declared keys; gives how many rows were inserted or updated.
         """
-        return _retried(lambda: self._upsert(table, rows, condition, insert))
+        return retried(lambda: upsert(self.dataset(table), rows, condition, insert))
 
     def delete(self, table: str, filter: str) -> None:
         """Delete the rows that match a trusted filter."""
-        _retried(lambda: self.dataset(table).delete(filter))
+        retried(lambda: self.dataset(table).delete(filter))
 
     def remove(self, table: str, filter: str, properties: Mapping[str, str]) -> int:
         """Delete the rows that match a trusted filter in one version stamped with `properties`; gives how many."""
-        return _retried(lambda: self._remove(table, filter, properties))
+        return retried(lambda: self._at(table).remove(self.dataset(table), filter, properties))
 
     def tag(self, table: str, name: str, version: int, move: bool = False) -> None:
         """Name a version, which keeps it from being cleaned away. A name that is there stays, or is moved here."""
@@ -321,75 +299,11 @@ class Store:
 
         `values` has `_rowid` and the new columns, which are nullable; a row that is not in it gets nulls.
         """
-        dataset = self.dataset(table)
-        ids, new = values["_rowid"].combine_chunks(), values.drop_columns("_rowid").combine_chunks()
-
-        def of(rows: pa.RecordBatch) -> pa.RecordBatch:
-            [found] = new.take(pc.index_in(rows["_rowid"], ids)).to_batches()
-            return found
-
-        schema = LanceSchema.from_pyarrow(pa.schema([*dataset.schema, *new.schema], dataset.schema.metadata))
-        fragments = []
-        for fragment in dataset.get_fragments():
-            changed, schema = fragment.merge_columns(of, columns=["_rowid"])
-            fragments.append(changed)
-        operation = lance.LanceOperation.Merge(fragments, schema)
-        stamp = dict(properties)
-        return self._commit(table, lance.Transaction(dataset.version, operation, transaction_properties=stamp))
+        return self._at(table).add_columns(self.dataset(table), values, properties)
 
     def describe_schema(self, table: str, metadata: Mapping[str, str], properties: Mapping[str, str]) -> int:
         """Set metadata of the schema in one version stamped with `properties`; gives the version."""
-        updates = lance.LanceOperation.UpdateMap(dict(metadata))
-        operation = lance.LanceOperation.UpdateConfig(schema_metadata_updates=updates)
-        since, stamp = self.version(table), dict(properties)
-        return self._commit(table, lance.Transaction(since, operation, transaction_properties=stamp))
-
-    def trim(self, table: str, keep: int) -> None:
-        """Forget all but the last `keep` versions of a small, often rewritten table."""
-        dataset = self.dataset(table)
-        if len(dataset.version_refs()) <= 4 * keep:
-            return
-        try:
-            dataset.optimize.compact_files()
-            dataset.cleanup_old_versions(older_than=timedelta(0), retain_versions=keep)
-        except OSError as error:
-            if not _is_retryable(error):
-                raise  # else others are at work on it, who trim it next
-
-    def small_fragments(self, table: str, target_rows: int) -> int:
-        """How many fragments `merge_fragments` would merge."""
-        plan = Compaction.plan(self.dataset(table), {"target_rows_per_fragment": target_rows})
-        return sum(len(task.fragments) for task in plan.tasks)
-
-    def merge_fragments(self, table: str, target_rows: int) -> None:
-        """Merge neighbouring fragments of fewer than `target_rows` rows, and write those with many deleted rows anew.
-
-        The rows keep their ids. Without such fragments there is no new version.
-        """
-        _retried(lambda: self.dataset(table).optimize.compact_files(target_rows_per_fragment=target_rows))
-
-    def index_keys(self, table: str) -> bool:
-        """BTREE indexes on the keys and `scene_id`, made or brought up to date, anew where their files are damaged;
-        whether anything changed."""
-        dataset = self.dataset(table)
-        missing = self._unkeyed(table, dataset)
-        for column in missing:
-            dataset.create_scalar_index(column, "BTREE", replace=True)
-        stale = _lag(dataset)
-        if stale:
-            dataset.optimize.optimize_indices()
-        return bool(missing) or stale
-
-    def mend_keys(self, table: str) -> None:
-        """Make the key indexes anew whose files are damaged. By what they hide a plan would have rows written twice."""
-        dataset = self.dataset(table)
-        for column in self._damaged_indexes(table, dataset):
-            dataset.create_scalar_index(column, "BTREE", replace=True)
-
-    def keys_lag(self, table: str) -> bool:
-        """Whether there is something to do for `index_keys`, which is for the holder of the table's lease."""
-        dataset = self.dataset(table)
-        return _lag(dataset) or bool(self._unkeyed(table, dataset))
+        return self._at(table).describe_schema(metadata, self.version(table), properties)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -398,7 +312,7 @@ class Store:
         try:
             return read(self.dataset(table, version))
         except (OSError, ValueError) as error:
-            if not _is_gone(error):
+            if not is_gone(error):
                 raise
         [found] = self._unless_gone(table, (read(self.dataset(table, version)) for _ in range(1)))
         return found
@@ -408,7 +322,7 @@ class Store:
         try:
             yield from found
         except (OSError, ValueError) as error:
-            if not _is_gone(error):
+            if not is_gone(error):
                 raise
             raise Damaged(
                 f"table {table!r}: a file of it went while it was read: {str(error).partition(', /')[0]}",
@@ -416,21 +330,12 @@ class Store:
                 f"else see: miner verify {shlex.quote(self.uri)}",
             ) from error
 
-    def _upsert(self, table: str, rows: pa.Table, condition: str | None, insert: bool) -> int:
-        dataset = self.dataset(table)
-        merge = dataset.merge_insert(key_of(dataset.schema)).use_index(False).conflict_retries(20)
-        merge = merge.when_matched_update_all(condition)
-        if insert:
-            merge = merge.when_not_matched_insert_all()
-        done = merge.execute(check(rows, dataset.schema))
-        return int(done["num_inserted_rows"] + done["num_updated_rows"])
-
     def _checked(self) -> Store | None:
         """This store with the schema version of its lake, None where there is no lake.
 
         Raises UsageError for a newer one than this release knows.
         """
-        lineage = self._find("lineage")
+        lineage = self._open("lineage")
         if lineage is None:
             return None
         version = version_of(lineage.schema)
@@ -441,88 +346,11 @@ class Store:
             )
         return replace(self, schema_version=version)
 
-    def _path(self, table: str) -> str:
-        return f"{self.uri}/{table}.lance"
+    def _open(self, table: str, version: int | None = None) -> lance.LanceDataset | None:
+        return open_table(self.uri, table, version, self.storage_options)
 
-    def _folders(self, prefix: str) -> list[str]:
-        """Names of the folders of the lake, or of its folder `prefix`, as Lance sees them: every store it knows."""
-        if not is_remote(self.uri):
-            folder = Path(self.uri, prefix)
-            return [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-        with told(self.uri, self.storage_options):
-            session = LanceFileSession(self.uri, **_options(self.storage_options))
-            return [PurePosixPath(path).name for path in session.list_with_delimiter(prefix).common_prefixes]
-
-    def _find(self, table: str, version: int | None = None) -> lance.LanceDataset | None:
-        with told(self.uri, self.storage_options):
-            try:
-                found = lance.dataset(self._path(table), version=version, **_options(self.storage_options))
-            except BaseException as error:
-                if _is_damage(error):
-                    raise self._damaged(table, str(error).partition(", /")[0]) from error
-                missing = isinstance(error, ValueError) and "not found" in str(error).lower()
-                if missing and not (is_remote(self.uri) and is_of_store(error)):
-                    return None
-                raise
-        if not found.version:  # so Lance takes a manifest of zeros
-            raise self._damaged(table, "its newest manifest is empty")
-        return found
-
-    def _damaged(self, table: str, cause: str) -> Damaged:
-        """What to tell of a table that Lance cannot open."""
-        return Damaged(
-            f"table {table!r} of {self.uri} is damaged: {cause}",
-            f"See the versions it can go back to: miner restore {shlex.quote(self.uri)} --table {table}",
-        )
-
-    def _remove(self, table: str, filter: str, properties: Mapping[str, str]) -> int:
-        """One try of `remove`: as Lance's own delete, which takes no stamp."""
-        dataset = self.dataset(table)
-        scanner = dataset.scanner(columns=[], filter=filter, with_row_address=True)
-        addresses = scanner.to_table()["_rowaddr"]
-        if not len(addresses):
-            return 0
-        touched = pc.unique(pc.shift_right(addresses, pa.scalar(32, pa.uint64()))).to_pylist()
-        rest = {number: dataset.get_fragment(number).delete(filter) for number in touched}
-        emptied = [number for number, fragment in rest.items() if fragment is None]
-        kept = [fragment for fragment in rest.values() if fragment is not None]
-        operation = lance.LanceOperation.Delete(kept, emptied, filter)
-        transaction = lance.Transaction(dataset.version, operation, transaction_properties=dict(properties))
-        lance.LanceDataset.commit(self._path(table), transaction, **_options(self.storage_options))
-        return len(addresses)
-
-    def _create(self, table: str, schema: pa.Schema) -> None:
-        """The empty table, as version 1 or not at all.
-
-        `write_dataset(mode="create")` looks first and writes later: of two at once both succeed, and the later one
-        empties what was appended in between. A commit that starts from no version and may not retry does neither.
-        """
-        operation = lance.LanceOperation.Overwrite(schema, [])
-        only_first = {
-            "read_version": 0,
-            "max_retries": 0,
-            "enable_stable_row_ids": True,
-            "enable_v2_manifest_paths": True,
-        }
-        lance.LanceDataset.commit(self._path(table), operation, **only_first, **_options(self.storage_options))
-
-    def _unkeyed(self, table: str, dataset: lance.LanceDataset) -> list[str]:
-        """The columns that lack an index that can be used."""
-        wanted = {*key_of(dataset.schema), *({"scene_id"} & set(dataset.schema.names))}
-        present = {name for index in dataset.describe_indices() for name in index.field_names}
-        return sorted((wanted - present) | set(self._damaged_indexes(table, dataset)))
-
-    def _damaged_indexes(self, table: str, dataset: lance.LanceDataset) -> list[str]:
-        """The columns whose index has files that are not as they were written."""
-        folders = {
-            f"{table}.lance/_indices/{segment.uuid}/": column
-            for index in dataset.describe_indices()
-            for segment in index.segments
-            for column in index.field_names
-        }
-        known = load_digests(self, f"file LIKE '{table}.lance/_indices/%'") if folders else {}
-        current = {file: each for file, each in known.items() if f"{file.rpartition('/')[0]}/" in folders}
-        return sorted({folders[f"{file.rpartition('/')[0]}/"] for file in problems(self, current)})
+    def _at(self, table: str) -> Target:
+        return Target(table, path_of(self.uri, table), self.storage_options)
 
     def _digests(self, table: str, fragments: Sequence[FragmentMetadata]) -> list[list[Digest]]:
         """The digests of the data files of each fragment."""
@@ -541,84 +369,11 @@ class Store:
             self.ensure("digests")
             self.append("digests", digest_rows(digests))
 
-    def _append(
-        self, table: str, fragments: Sequence[FragmentMetadata], properties: Mapping[str, str], since: int
-    ) -> int:
-        operation = lance.LanceOperation.Append(list(fragments))
-        stamp = dict(properties)
-        return self._commit(table, lance.Transaction(since, operation, transaction_properties=stamp))
-
-    def _commit(self, table: str, transaction: lance.Transaction) -> int:
-        options = _options(self.storage_options)
-        try:
-            return int(lance.LanceDataset.commit(self._path(table), transaction, **options).version)
-        except CommitConflictError as error:
-            raise Conflict(
-                f"table {table!r} was changed or taken over by another run while this one was stalled",
-                "Nothing was written twice. Run the same command again.",
-            ) from error
-        except OSError as error:
-            if not _is_gone(error):
-                raise
-            raise Conflict(
-                f"table {table!r} was compacted by another run while this one was stalled",
-                "Nothing was written twice. Run the same command again.",
-            ) from error
-
-
-def _commit_at(dataset: lance.LanceDataset, version: int) -> Commit | None:
-    try:
-        transaction = dataset.read_transaction(version)
-    except TypeError:  # Lance cannot show one kind of transaction: a compaction that took indexes along
-        return Commit(version, "Rewrite", {})
-    except (OSError, ValueError) as error:
-        if not _is_gone(error):
-            raise
-        return None
-    if transaction is None:
-        return None
-    operation, stamp = transaction.operation, dict(transaction.transaction_properties or {})
-    return Commit(version, type(operation).__name__, stamp, getattr(operation, "version", 0))
-
 
 def _begun(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The same batches, with the first one read now."""
     first = list(islice(batches, 1))
     return chain(first, batches)
-
-
-def _is_gone(error: BaseException) -> bool:
-    """Whether a file that a version of a table consists of is not there (any more)."""
-    return re.search(r"(?i)not found|no such file", str(error)) is not None
-
-
-def _is_damage(error: BaseException) -> bool:
-    """Whether Lance could not make sense of a manifest. It panics over some, which is no Exception."""
-    nonsense = r"Protobuf|file size is too small|Invalid range|unknown cookie|fill whole buffer|LanceError\(Schema\)"
-    panicked = type(error).__name__ == "PanicException"
-    return panicked or (isinstance(error, ValueError) and re.search(nonsense, str(error)) is not None)
-
-
-def _retried(change: Callable[[], T]) -> T:
-    """The result of a change that is begun anew when another one came first: with growing, random pauses, not for ever.
-
-    Only for changes that do not depend on what was read before.
-    """
-    for attempt in range(_TRIES):
-        try:
-            return change()
-        except OSError as error:
-            if not _is_retryable(error) or attempt == _TRIES - 1:
-                raise
-            time.sleep(_FIRST_PAUSE_S * 2 ** min(attempt, 6) * random.uniform(0.5, 1.5))
-    raise AssertionError("unreachable")
-
-
-def _is_retryable(error: OSError) -> bool:
-    """Whether another transaction came first, and this one still makes sense after it."""
-    if isinstance(error, CommitConflictError):
-        return bool(error.retryable)
-    return _is_gone(error) or re.search("Too many concurrent writ|Retryable commit conflict", str(error)) is not None
 
 
 def one_of(column: str, values: Iterable[str]) -> str:
@@ -636,15 +391,5 @@ def _absolute(uri: str) -> str:
     return uri.rstrip("/") if is_remote(uri) else str(Path(local_path(uri)).expanduser().resolve())
 
 
-def _options(storage_options: Mapping[str, str] | None) -> dict[str, Any]:
-    return {"storage_options": dict(storage_options)} if storage_options else {}
-
-
 def _same(left: pa.Schema, right: pa.Schema) -> bool:
     return left.equals(right) and dict(left.metadata or {}) == dict(right.metadata or {})
-
-
-def _lag(dataset: lance.LanceDataset) -> bool:
-    """Whether an index lacks rows of the table."""
-    names = [index.name for index in dataset.describe_indices()]
-    return any(dataset.stats.index_stats(name).get("num_unindexed_rows", 0) for name in names)

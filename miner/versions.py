@@ -10,7 +10,8 @@ from itertools import pairwise
 from typing import Any
 
 from miner.errors import Damaged
-from miner.store import HARMLESS, RUN, Store
+from miner.store import Store
+from miner.transactions import HARMLESS, RUN
 
 COMPACT = "compact"  # the job whose lineage events tell of cleaned versions
 OWNED = "miner.owned"  # in the stamp of a reduction: which rows it computed

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 import embeddings  # noqa: F401  its import makes the namespace folder `kernels` ours, so it comes before any test module
+
+ROOT = Path(__file__).resolve().parents[1]
+LONG = ("tests/faults", "tests/jobs", "tests/notebooks")
 
 # How long an example takes says something about the load of the machine, nothing about the law.
 settings.register_profile("miner", deadline=None)
@@ -25,3 +29,28 @@ def test_data() -> Path:
     if not path.is_dir():
         pytest.fail(f"MINER_TEST_DATA={folder} is no folder")
     return path
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for the whole suite; for some files none beside this one, for starting them would take longer."""
+    return 2 if config.args == config.getini("testpaths") else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file share their fixtures, so they stay together; those on Ray's cluster too, there is one.
+
+    What takes longest comes first, so that no process is left alone with it at the end.
+    """
+    for item in items:
+        on_ray = {"ray_executor", "executor"} & {*getattr(item, "fixturenames", ())}
+        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else str(item.path.relative_to(ROOT))))
+    items.sort(key=lambda item: not str(item.path.relative_to(ROOT)).startswith(LONG))
+
+
+@pytest.fixture(autouse=True)
+def _no_litter() -> Iterator[None]:
+    """Tests write below their own folders, not where they happen to run."""
+    before = {*os.listdir(ROOT)}
+    yield
+    new = {name for name in {*os.listdir(ROOT)} - before if not name.startswith(".")}
+    assert not new, f"left in {ROOT}: {sorted(new)}"

@@ -17,7 +17,10 @@ OUTSIDE = {"tests", "benchmarks"}
 # Who may import what at all: everybody else goes through these.
 WRAPPERS = {
     "ray": {"jobs/engine.py"},
-    "lance": {"miner/store.py", "miner/indexes/lance.py"},
+    "lance": {
+        *("miner/store.py", "miner/datasets.py", "miner/transactions.py", "miner/fragments.py"),
+        *("miner/lance_errors.py", "miner/indexes/lance.py"),
+    },
     "faiss": {"miner/indexes/faiss.py"},
     "torch": {"embeddings/efficientnet.py", "embeddings/lite.py", "embeddings/openclip.py"},
     "open_clip": {"embeddings/openclip.py"},

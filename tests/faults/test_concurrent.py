@@ -16,6 +16,7 @@ import pytest
 from miner.digests import seal
 from miner.errors import Damaged
 from miner.executor import LocalExecutor
+from miner.fragments import merge_fragments
 from miner.lake import create, open
 from miner.lineage import Run
 from miner.store import Store
@@ -130,7 +131,7 @@ def test_compaction_against_updates_loses_none(tmp_path: Path) -> None:
     def compact() -> int:
         rounds = 0
         while not done.is_set():
-            store.merge_fragments("clips", 10_000)
+            merge_fragments(store, "clips", 10_000)
             rounds += 1
         return rounds
 

@@ -153,7 +153,7 @@ def test_a_table_is_made_once(cloud: Cloud) -> None:  # noqa: F811
             list(pool.map(lambda _, name=name: store.ensure(name), range(4)))
     assert {store.version(name) for name in ("clips", "scenes")} == {1}
     with pytest.raises(OSError):
-        store._create("clips", TABLES["clips"])
+        store._at("clips").create(TABLES["clips"])
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from miner.digests import GONE, Digest, load_digests, manifest, problem, seal, v
 from miner.errors import Damaged
 from miner.executor import LocalExecutor
 from miner.indexes.flat import FlatIndex
+from miner.key_indexes import index_keys
 from miner.lake import Lake, create, open
 from miner.schema import DIGESTS
 from miner.sound import Sound
@@ -217,7 +218,17 @@ def test_a_damaged_key_index_is_not_asked_and_made_anew(lake: Lake, good: Lake) 
     assert verdict.damage[0].next_step == f"miner index {lake.uri}"
     lake.index()
     assert verify_deep(lake.store).ok
-    assert not lake.store.index_keys("sample_data")
+    assert not index_keys(lake.store, "sample_data")
+
+
+def test_a_run_with_nothing_to_do_reads_no_key_index(lake: Lake) -> None:
+    """That a file of one is damaged is seen by who was asked to mend, or is about to write by it."""
+    for path in Path(lake.uri, "sample_data.lance", "_indices").glob("*/page_data.lance"):
+        damage(path, 0.3)
+    assert not any(report.changed for report in lake.index(mend=False))
+    assert not verify_deep(lake.store).ok
+    lake.index()
+    assert verify_deep(lake.store).ok
 
 
 def test_damaged_digests_are_no_damage_to_answers(lake: Lake, good: Lake) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from miner import lance_errors
 from miner import lease as leases
-from miner import store as stores
 from miner.errors import Conflict, MinerError
+from miner.lance_errors import retried
 from miner.lease import holder, lease
-from miner.store import Store, _retried
+from miner.store import Store
 from tests.miner.test_store import clips
 
 HOLD = """
@@ -115,7 +116,7 @@ def test_a_killed_holder_holds_nothing(store: Store) -> None:
     with lease(store, ["clips"], "mine", wait=False):
         assert (holder(store, "clips") or {})["run_id"] == "mine"
         with pytest.raises(Conflict, match="taken over"):
-            store._append("clips", store._sealed(fragments), {}, seen)
+            store._at("clips").append(store._sealed(fragments), seen, {})
 
 
 def test_a_held_table_is_kept_while_waiting_for_another(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +210,7 @@ def test_many_processes_that_contend_for_long(store: Store) -> None:
 
 
 def test_a_change_is_tried_again_only_where_it_makes_sense(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "_FIRST_PAUSE_S", 0.002)
+    monkeypatch.setattr(lance_errors, "_FIRST_PAUSE_S", 0.002)
     tries: list[float] = []
 
     def refused(text: str) -> None:
@@ -217,10 +218,10 @@ def test_a_change_is_tried_again_only_where_it_makes_sense(monkeypatch: pytest.M
         raise OSError(text)
 
     with pytest.raises(OSError, match="disk on fire"):
-        _retried(lambda: refused("disk on fire"))
+        retried(lambda: refused("disk on fire"))
     assert len(tries) == 1
     tries.clear()
     with pytest.raises(OSError, match="Retryable commit conflict"):
-        _retried(lambda: refused("Retryable commit conflict for version 7"))
+        retried(lambda: refused("Retryable commit conflict for version 7"))
     pauses = [later - earlier for earlier, later in pairwise(tries)]
     assert 5 < len(tries) <= 20 and sum(pauses[-3:]) > 3 * sum(pauses[:3]), "a cap, and pauses that grow"

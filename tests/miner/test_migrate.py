@@ -15,6 +15,7 @@ import pytest
 from miner.errors import Conflict, SchemaError, UsageError
 from miner.executor import LocalExecutor
 from miner.failpoints import VARIABLE
+from miner.key_indexes import index_keys
 from miner.lake import Lake, create, open
 from miner.lease import lease
 from miner.lineage import Run, Span, record
@@ -202,7 +203,7 @@ def test_each_scene_gets_the_reader_of_the_run_that_wrote_it(tmp_path: Path) -> 
         wanted[name] = {"video:rate=5": "video", "mine.module:MyReader": None}.get(str(reader), reader)
     lance.dataset(f"{store.uri}/scenes.lance").drop_columns(["reader"])
     lance.dataset(f"{store.uri}/scenes.lance").delete("scene_id = 's0'")
-    store.index_keys("scenes")
+    index_keys(store, "scenes")
     migrate(store, Run("migrate"))
     rows = rows_of(tmp_path / "lake", "scenes")
     assert {row["scene_id"]: row["reader"] for row in rows} == {k: v for k, v in wanted.items() if k != "s0"}

@@ -13,6 +13,7 @@ from miner.digests import manifest
 from miner.errors import Conflict, Damaged, NotFound
 from miner.executor import LocalExecutor
 from miner.failpoints import VARIABLE
+from miner.fragments import merge_fragments
 from miner.lake import Lake, create
 from miner.lease import lease
 from miner.store import Store, one_of
@@ -246,7 +247,7 @@ def test_rows_of_any_random_walk_come_back(store: Store) -> None:
         elif action == "delete":
             store.delete("clips", f"clip_id = 'c{chance.randrange(step * 3 + 1)}'")
         else:
-            store.merge_fragments("clips", 1000)
+            merge_fragments(store, "clips", 1000)
         held[store.version("clips")] = sorted(store.scan("clips")["clip_id"].to_pylist())
     for version in chance.sample(sorted(held), 3):
         now, then = {*store.scan("clips")["clip_id"].to_pylist()}, {*held[version]}

@@ -12,8 +12,10 @@ import pytest
 
 from miner.errors import Conflict, NotFound, SchemaError
 from miner.failpoints import VARIABLE
+from miner.key_indexes import index_keys
 from miner.schema import TABLES, check, embeddings_schema, key_of
-from miner.store import RUN, Store
+from miner.store import Store
+from miner.transactions import RUN
 
 
 def clips(first: int, last: int, recipe: str = "r") -> pa.Table:
@@ -72,7 +74,7 @@ def test_commit_lets_indexes_and_compaction_pass(store: Store) -> None:
     seen = store.append("clips", clips(0, 3), {RUN: "mine"})
     store.append("clips", clips(3, 5), {RUN: "mine"})
     store.dataset("clips").optimize.compact_files()
-    store.index_keys("clips")
+    index_keys(store, "clips")
     store.commit("clips", store.write("clips", clips(5, 6)), {RUN: "mine"}, seen)
     assert store.count("clips") == 6
 
@@ -80,7 +82,7 @@ def test_commit_lets_indexes_and_compaction_pass(store: Store) -> None:
 def test_replace_only_touches_owned_rows(store: Store) -> None:
     store.append("clips", clips(0, 3, "mine"))
     store.append("clips", clips(3, 6, "yours"))
-    store.index_keys("clips")
+    index_keys(store, "clips")
     store.replace("clips", clips(1, 3, "mine"), "recipe = 'mine'", {RUN: "a"})
     assert sorted(store.scan("clips")["clip_id"].to_pylist()) == ["c1", "c2", "c3", "c4", "c5"]
     assert store.commits("clips", store.version("clips") - 1)[0].properties == {RUN: "a"}
@@ -88,10 +90,10 @@ def test_replace_only_touches_owned_rows(store: Store) -> None:
 
 def test_key_indexes_follow_the_table(store: Store) -> None:
     store.append("clips", clips(0, 30))
-    assert store.index_keys("clips")
-    assert not store.index_keys("clips")
+    assert index_keys(store, "clips")
+    assert not index_keys(store, "clips")
     store.append("clips", clips(30, 60))
-    assert store.index_keys("clips")
+    assert index_keys(store, "clips")
     assert store.count("clips", "scene_id = 's15'") == 3
 
 
@@ -152,7 +154,7 @@ def test_a_late_maker_empties_nothing(store: Store) -> None:
     """It saw no table, then another run made it and wrote rows: its own making must fail."""
     store.append("clips", clips(0, 5))
     with pytest.raises(OSError):
-        store._create("clips", TABLES["clips"])
+        store._at("clips").create(TABLES["clips"])
     assert store.count("clips") == 5
 
 
