@@ -128,6 +128,71 @@ CLIP_FACTS = pa.schema(
     ]
 )
 
+SCORES = pa.schema(
+    [
+        _key("clip_id"),
+        _key("scorer"),  # rarity, rarity:ENCODER, rarity@REFERENCE, ...
+        _f("version", _STRING),  # of the method
+        _f("table_version", pa.int64()),  # of the vectors it was computed from
+        _f("value", pa.float64()),
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+    ]
+)
+
+EVENTS = pa.schema(
+    [
+        _key("clip_id"),
+        _f("scene_id", _STRING),
+        _f("event_id", _STRING),  # the clip that stands for the event: itself for the one that does
+    ]
+)
+
+REFERENCES = pa.schema(
+    [
+        _key("name"),
+        _key("encoder"),
+        _key("clip_id"),  # of an event
+        _f("scene_id", _STRING),
+        _f("seconds", pa.float64()),  # of driving that this event stands for
+        pa.field("metres", pa.float64()),
+        _f("vector", pa.list_(pa.float32())),  # of unit length
+    ]
+)
+
+MEMBERS = pa.schema(
+    [
+        _key("clip_id"),  # of an event
+        _f("scene_id", _STRING),
+        pa.field("cluster_id", _STRING),  # the smallest cluster it is in; null: in none
+    ]
+)
+
+CLUSTERS = pa.schema(
+    [
+        _key("cluster_id"),
+        pa.field("parent_id", _STRING),
+        _f("name", _STRING),
+        _f("events", pa.int64()),
+        _f("clips", pa.int64()),
+        _f("scenes", pa.int64()),
+        _f("seconds", pa.float64()),
+        pa.field("metres", pa.float64()),
+        _f("rarity", pa.float64()),  # mean of its events
+        _f("examples", pa.list_(_STRING)),  # clip ids, the most typical first
+    ]
+)
+
+DUPLICATES = pa.schema(
+    [
+        _key("clip_id"),
+        _f("scene_id", _STRING),
+        _f("kept_id", _STRING),  # the clip that stands for it
+        _f("kind", _STRING),  # exact, near or semantic
+        _f("distance", pa.float64()),  # cosine distance of the two
+    ]
+)
+
 INDEXES = pa.schema(
     [
         _key("index_id"),
@@ -192,6 +257,12 @@ TABLES: dict[str, pa.Schema] = {
     "annotations": ANNOTATIONS,
     "clips": CLIPS,
     "clip_facts": CLIP_FACTS,
+    "scores": SCORES,
+    "events": EVENTS,
+    "references": REFERENCES,
+    "members": MEMBERS,
+    "clusters": CLUSTERS,
+    "duplicates": DUPLICATES,
     "indexes": INDEXES,
     "lineage": LINEAGE,
     "quarantine": QUARANTINE,
