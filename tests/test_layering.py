@@ -25,7 +25,7 @@ WRAPPERS = {
     "torch": {"embeddings/efficientnet.py", "embeddings/lite.py", "embeddings/openclip.py"},
     "open_clip": {"embeddings/openclip.py"},
     "timm": {"embeddings/efficientnet.py", "embeddings/lite.py"},
-    "duckdb": {"miner/query/filters.py"},
+    "duckdb": {"miner/query/evaluate.py"},
     "sqlglot": {"miner/query/filters.py"},
     "PIL": {"miner/decode/image.py", "miner/readers/labels.py"},
     "simplejpeg": {"miner/decode/image.py", "miner/simulation/recording.py"},

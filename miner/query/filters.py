@@ -1,17 +1,18 @@
 """`--where EXPR`: a small filter language, a subset of SQL, checked word by word and never passed through.
 
     dataset = 'nuscenes' and not split = 'test' and count('human.pedestrian') >= 3 and channel like 'CAM_FRONT%'
+    assets.sharpness > 20 and score('rarity') > 0.2 and is_key_frame
 
 Words that are not of the language are refused before the parser sees them. What the parser makes of the rest is checked
-node by node and type by type, and written again with every value as a parameter. It is evaluated by an in-memory DuckDB
-that may open no file and no network. As in SQL a comparison with null is neither true nor false, and does not pass.
+node by node and type by type, and written again with every value as a parameter, for `miner.query.evaluate`. As in SQL
+a comparison with null is neither true nor false, and does not pass.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -21,7 +22,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from miner.errors import UsageError
-from miner.schema import CLIP_FACTS
+from miner.query.columns import CLIP_COLUMNS, COLUMNS, CONDITION, NUMBER, PLAIN, QUALIFIED, QUALIFIERS, TEXT
+from miner.query.evaluate import Evaluator
 
 if TYPE_CHECKING:
     from sqlglot.expressions import Expression
@@ -30,45 +32,43 @@ MAX_CHARACTERS = 100_000
 MAX_TERMS = 256
 MAX_NESTING = 16
 
-TEXT, NUMBER, CONDITION = "text", "a number", "a condition"
-_KINDS = {pa.string(): TEXT, pa.int32(): NUMBER, pa.int64(): NUMBER}
-READING_COLUMNS = {"sample_data_id": TEXT, "channel": TEXT, "timestamp_ns": NUMBER}
-CLIP_COLUMNS = {f.name: _KINDS[f.type] for f in CLIP_FACTS if f.type in _KINDS}
-COLUMNS = CLIP_COLUMNS | READING_COLUMNS
-
 _PUNCTUATION = {"(", ")", ",", "-", "=", "<>", "!=", "<", "<=", ">", ">="}
-_WORDS = {"AND", "OR", "NOT", "IN", "BETWEEN", "LIKE", "ILIKE", "IS", "NULL", "COUNT"}
+_WORDS = {"AND", "OR", "NOT", "IN", "BETWEEN", "LIKE", "ILIKE", "IS", "NULL", "COUNT", "SCORE"}
 _COMPARISONS = {"EQ": "=", "NEQ": "<>", "LT": "<", "LTE": "<=", "GT": ">", "GTE": ">="}
-_SAY = "A filter is comparisons joined by and, or, not. Columns: " + ", ".join(COLUMNS) + ", count('category')"
+_FUNCTIONS = "count('category') and score('scorer')"
+_SAY = f"A filter is comparisons joined by and, or, not. Columns: {', '.join(PLAIN)}; {_FUNCTIONS}"
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A checked filter: `sql` with `$n` for `values`; the columns it reads; the categories behind `count_0`, ..."""
+    """A checked filter: `sql` with `$n` for `values`, and what it reads.
+
+    `columns` by their names in the language, `categories` behind `count_0`, ..., `scores` behind `score_0`, ...;
+    `conjuncts` are filters of which a row has to pass every one, if there are several.
+    """
 
     sql: str
     values: tuple[str | int | float, ...]
     columns: tuple[str, ...]
     categories: tuple[str, ...]
+    scores: tuple[str, ...] = ()
+    conjuncts: tuple[Filter, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def parts(self) -> tuple[Filter, ...]:
+        """Filters of which a row has to pass every one: the conjuncts, or this one."""
+        return self.conjuncts or (self,)
 
     def clip_columns(self, facts: pa.Table) -> pa.Table:
         """What the filter reads of `clip_facts` rows, row by row, with `count('category')` worked out as columns."""
         table = facts.select([name for name in self.columns if name in CLIP_COLUMNS])
         for number, category in enumerate(self.categories):
-            table = table.append_column(f"count_{number}", pa.array(_count(facts["categories"], category)))
+            table = table.append_column(f"count_{number}", pa.array(count_of(facts["categories"], category)))
         return table
 
-    def mask(self, table: pa.Table) -> NDArray[np.bool_]:
-        """Which rows pass, (len(table),) bool. `table` has the columns of the filter, as `clip_columns` gives them."""
-        import duckdb
-
-        mask = np.zeros(len(table), np.bool_)
-        rows = table.append_column("row", pa.array(np.arange(len(table))))
-        with duckdb.connect(":memory:", config={"enable_external_access": False, "lock_configuration": True}) as sealed:
-            sealed.register("facts", rows)
-            sealed.execute(f'SELECT "row" FROM facts WHERE {self.sql}', list(self.values))
-            mask[sealed.fetchnumpy()["row"]] = True
-        return mask
+    def mask(self, table: pa.Table, evaluator: Evaluator | None = None) -> NDArray[np.bool_]:
+        """Which rows pass, (len(table),) bool. `table` has the columns of the filter, its counts and its scores."""
+        return (evaluator or Evaluator()).mask(self.sql, self.values, table)
 
 
 def parse_filter(text: str) -> Filter:
@@ -81,9 +81,29 @@ def parse_filter(text: str) -> Filter:
         tree = parse_one(text, dialect="duckdb", into=exp.Condition)
     except ParseError as error:
         _refuse(text, _place(text, error.errors[0]), "this is where the filter stops making sense")
+    parts = _conjuncts(tree)
+    return _compiled(text, tree, tuple(_compiled(text, part) for part in parts) if len(parts) > 1 else ())
+
+
+def _compiled(text: str, tree: Expression, conjuncts: tuple[Filter, ...] = ()) -> Filter:
     compiler = _Compiler(text)
     sql = compiler.condition(tree).sql
-    return Filter(sql, tuple(compiler.values), tuple(sorted(compiler.columns)), tuple(compiler.categories))
+    read = tuple(sorted(compiler.columns)), tuple(compiler.categories), tuple(compiler.scores)
+    return Filter(sql, tuple(compiler.values), *read, conjuncts)
+
+
+def _conjuncts(tree: Expression) -> list[Expression]:
+    """The parts that the filter joins by AND, left to right."""
+    found, left = [], [tree]
+    while left:
+        node = left.pop()
+        while type(node).__name__ == "Paren":
+            node = node.this
+        if type(node).__name__ == "And":
+            left += [node.expression, node.this]
+        else:
+            found.append(node)
+    return found
 
 
 # -- before the parser -------------------------------------------------------------------------------------------------
@@ -108,8 +128,8 @@ def _check_words(text: str) -> None:
     if not tokens:
         raise UsageError("the filter is only a comment", _SAY)
     _check_size(text, tokens)
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
-        _check_word(text, token, following)
+    for before, token, after in zip([None, *tokens], tokens, [*tokens[1:], None], strict=False):
+        _check_word(text, before, token, after)
 
 
 def _check_size(text: str, tokens: list[Any]) -> None:
@@ -126,24 +146,32 @@ def _check_size(text: str, tokens: list[Any]) -> None:
             _refuse(text, token.start, f"more than {MAX_TERMS} terms")
 
 
-def _check_word(text: str, token: Any, following: Any) -> None:
+def _check_word(text: str, before: Any, token: Any, after: Any) -> None:
     kind, word = token.token_type.name, token.text
     if token.comments:
         _refuse(text, token.start, "comments are not allowed in a filter")
-    if kind in ("STRING", "NUMBER") or word in _PUNCTUATION or word.upper() in _WORDS or word.lower() in COLUMNS:
+    if kind in ("STRING", "NUMBER") or word in _PUNCTUATION or word.upper() in _WORDS or word.lower() in PLAIN:
+        return
+    if word.lower() in QUALIFIERS and after is not None and after.text == ".":
+        return
+    if word == "." and before is not None and before.text.lower() in QUALIFIERS:
+        if after is None or f"{before.text}.{after.text}".lower() not in QUALIFIED:
+            _refuse_name(text, token.start + 1, f"{before.text}.{'' if after is None else after.text}", QUALIFIED)
+        return
+    if before is not None and before.text == ".":  # it was looked at with the dot
         return
     if kind not in ("VAR", "IDENTIFIER"):
         _refuse(text, token.start, f"{_shortened(word)!r} is not allowed in a filter")
-    if following is not None and following.text == "(":
-        _refuse(text, token.start, f"function {_shortened(word)!r} is not allowed; the only one is count('category')")
-    near = difflib.get_close_matches(_shortened(word).lower(), COLUMNS, n=1)
-    advice = " Text goes in single quotes." if kind == "IDENTIFIER" else ""
-    _refuse(
-        text,
-        token.start,
-        f"unknown column {_shortened(word)!r}",
-        (f"Did you mean {near[0]!r}? " if near else "") + _SAY + advice,
-    )
+    if after is not None and after.text == "(":
+        what = f"function {_shortened(word)!r} is not allowed; there are {_FUNCTIONS}"
+        _refuse(text, token.start, what)
+    _refuse_name(text, token.start, word, PLAIN, " Text goes in single quotes." if kind == "IDENTIFIER" else "")
+
+
+def _refuse_name(text: str, place: int, name: str, known: Iterable[str], advice: str = "") -> NoReturn:
+    near = difflib.get_close_matches(_shortened(name).lower(), known, n=1)
+    hint = (f"Did you mean {near[0]!r}? " if near else "") + _SAY + advice
+    _refuse(text, place, f"unknown column {_shortened(name)!r}", hint)
 
 
 # -- after the parser --------------------------------------------------------------------------------------------------
@@ -165,6 +193,7 @@ class _Compiler:
     values: list[str | int | float] = field(default_factory=list)
     columns: set[str] = field(default_factory=set)
     categories: list[str] = field(default_factory=list)
+    scores: list[str] = field(default_factory=list)
 
     def condition(self, node: Expression) -> _Term:
         """`node` as a term that is true, false or null."""
@@ -228,7 +257,8 @@ class _Compiler:
         return _Term(f"({value.sql} IS NULL)", CONDITION)
 
     def column(self, node: Expression) -> _Term:
-        name = node.this.name.lower()
+        table = node.args.get("table")
+        name = (f"{table.name}." if table else "").lower() + node.this.name.lower()
         if name not in COLUMNS:
             self.refuse(node, f"unknown column {name!r}", _SAY)
         self.columns.add(name)
@@ -241,6 +271,14 @@ class _Compiler:
         if category not in self.categories:
             self.categories.append(category)
         return _Term(f"count_{self.categories.index(category)}", NUMBER)
+
+    def scored(self, node: Expression) -> _Term:
+        scorer = self.constant(node.expressions[0]) if len(node.expressions) == 1 else None
+        if str(node.this).lower() != "score" or not isinstance(scorer, str):
+            self.refuse(node, "score takes the name of one scorer in single quotes: score('rarity')")
+        if scorer not in self.scores:
+            self.scores.append(scorer)
+        return _Term(f"score_{self.scores.index(scorer)}", NUMBER)
 
     def literal(self, node: Expression) -> _Term:
         value = self.constant(node)
@@ -298,7 +336,8 @@ _HANDLERS: dict[str, tuple[Callable[[_Compiler, Any], _Term], tuple[str, ...]]] 
     "Between": (_Compiler.between, ("this", "low", "high")),
     "In": (_Compiler.contained, ("this", "expressions")),
     "Is": (_Compiler.is_null, _TWO),
-    "Column": (_Compiler.column, ("this",)),
+    "Column": (_Compiler.column, ("this", "table")),
+    "Anonymous": (_Compiler.scored, ("this", "expressions")),
     "Count": (_Compiler.counted, ("this", "big_int")),
 }
 
@@ -335,7 +374,7 @@ def _open_quote(text: str) -> int:
     return start
 
 
-def _count(categories: pa.ChunkedArray, name: str) -> NDArray[np.int64]:
+def count_of(categories: pa.ChunkedArray, name: str) -> NDArray[np.int64]:
     """How many objects of category `name` each row (list of name and count) has: (n,) int64."""
     lists = categories.combine_chunks()
     rows, entries = pc.list_parent_indices(lists).to_numpy(), pc.list_flatten(lists)

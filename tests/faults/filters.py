@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from miner.errors import UsageError
-from miner.query.filters import COLUMNS, MAX_CHARACTERS, TEXT, Filter, parse_filter
+from miner.query.columns import COLUMNS, CONDITION, TEXT
+from miner.query.filters import MAX_CHARACTERS, Filter, parse_filter
 from miner.schema import CLIP_FACTS
 
 _ROWS = 12
@@ -73,6 +74,9 @@ _WORDS += [
     "1e5",
     "99999999999999999999",
     "count('car')",
+    "score('rarity')",
+    "assets",
+    "scenes",
     "🚲",
     "\u202e",
     "\u0000",
@@ -87,7 +91,10 @@ def facts() -> pa.Table:
     columns: dict[str, Any] = {}
     for place, (name, kind) in enumerate(COLUMNS.items()):
         columns[name] = [texts[(n + place) % len(texts)] for n in numbers] if kind == TEXT else list(numbers)
+        if kind == CONDITION:
+            columns[name] = [[True, False, None][n % 3] for n in numbers]
     lists = [[{"name": "car", "count": n}] if n % 3 else [] for n in numbers]
+    columns["score_0"] = [n / _ROWS if n % 2 else None for n in numbers]
     columns["categories"] = pa.array(lists, CLIP_FACTS.field("categories").type)
     return pa.table(columns)
 
@@ -99,7 +106,9 @@ def expression(chance: random.Random, depth: int = 3) -> str:
         if kind in ("and", "or"):
             return f"{left} {kind} {expression(chance, depth - 1)}"
         return {"not": f"not ({left})", "null": f"({left}) is null", "paren": f"({left})"}[kind]
-    column = chance.choice([*COLUMNS, "count('car')", "count('夜')"])
+    column = chance.choice([*COLUMNS, "count('car')", "count('夜')", "score('rarity')"])
+    if COLUMNS.get(column) == CONDITION:
+        return column
     is_text = COLUMNS.get(column) == TEXT
     values = [_literal(chance, is_text) for _ in range(3)]
     sign = chance.choice(("=", "<>", "!=", "<", "<=", ">", ">="))
@@ -190,6 +199,6 @@ def outcome(text: str) -> str:
 def _rows(text: str, table: pa.Table = FACTS) -> Any:
     parsed = parse_filter(text)
     columns = parsed.clip_columns(table)
-    for name in set(parsed.columns) - set(columns.column_names):
+    for name in {*parsed.columns, *(f"score_{n}" for n in range(len(parsed.scores)))} - set(columns.column_names):
         columns = columns.append_column(name, table[name])
     return parsed.mask(columns)

@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from miner.errors import UsageError
-from miner.query.filters import COLUMNS, MAX_NESTING, MAX_TERMS, Filter, parse_filter
+from miner.query.columns import COLUMNS, CONDITION, TEXT
+from miner.query.filters import MAX_NESTING, MAX_TERMS, Filter, parse_filter
 from miner.schema import CLIP_FACTS
 
 LOCATIONS = ["boston", "it's", "", None, "singapore", "100%"]
@@ -141,6 +142,16 @@ def test_passes_exactly(text: str, test: Any) -> None:
         ("location = '\ud800'", 13, "U+D800"),
         ("categories is null", 1, "unknown column"),
         ("location is 'x'", 1, "null"),
+        ("assets.sharpnes > 1", 8, "assets.sharpness"),
+        ("location = 'x' and assets.", 27, "unknown column 'assets.'"),
+        ("clip_facts.location = 'x'", 1, "unknown column"),
+        ("scenes = 'x'", 1, "unknown column"),
+        ("scenes.name.name = 'x'", 12, "not allowed"),
+        ("is_key_frame = 1", 1, "a condition"),
+        ("score('a', 'b') > 1", 1, "one scorer"),
+        ("score(location) > 1", 1, "one scorer"),
+        ("scored('a') > 1", 1, "function"),
+        ("length(location) > 1", 1, "not allowed"),
         ("1 is null", 1, "null"),
         ("location = 'x' or\nlocaton = 'y'", 19, "location"),
     ],
@@ -273,6 +284,8 @@ WORDS += [
     "between",
     "count",
     "count('car')",
+    "score('rarity')",
+    "assets",
     ";",
     "--",
     "/*",
@@ -301,9 +314,10 @@ def test_any_text_is_refused_or_a_filter(text: str) -> None:
         assert str(error)
         return
     assert isinstance(parsed, Filter) and set(parsed.columns) <= set(COLUMNS)
-    rows = FACTS.append_column("channel", FACTS["scene"]).append_column("timestamp_ns", FACTS["start_ns"])
-    rows = rows.append_column("sample_data_id", FACTS["clip_id"])
     table = parsed.clip_columns(FACTS)
+    like = {TEXT: FACTS["scene"], CONDITION: pa.array([True] * len(FACTS))}
     for name in set(parsed.columns) - set(table.column_names):
-        table = table.append_column(name, rows[name])
+        table = table.append_column(name, like.get(COLUMNS[name], FACTS["num_frames"]))
+    for number in range(len(parsed.scores)):
+        table = table.append_column(f"score_{number}", FACTS["num_frames"])
     assert parsed.mask(table).shape == (len(FACTS),)
