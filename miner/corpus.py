@@ -1,9 +1,10 @@
-"""What is searched: an index and the clips its rows are in; what passes a filter; the best of each clip or frame."""
+"""What is searched: an index and the clips its rows are in, as they were when it was loaded."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -16,22 +17,26 @@ from miner.embed import DEFAULT_ENCODERS
 from miner.errors import NotFound, UsageError
 from miner.indexes import Index
 from miner.indexes.load import load_index
-from miner.query.filters import CLIP_COLUMNS, Filter
+from miner.kept import Kept
+from miner.query.evaluate import Evaluator
+from miner.ranks import Ranks
 from miner.schema import CLIPS
 from miner.sound import Sound, check_manifests, readable
 from miner.store import Store, one_of
 
 Vector = NDArray[np.float32]
 _CLIP = ["clip_id", "scene_id", "start_ns", "end_ns"]
+_WORTH_SAYING = 100_000
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """An index and which clips its rows are in: pairs (row, clip), by row; clip -1 where a row is in none.
+    """An index and which clips its rows are in: pairs (row, clip), by row, then clip; clip -1 where a row is in none.
 
-    `sound` reads what else an answer needs of the lake; it is None for a corpus of no lake.
+    `sound` reads what else an answer needs of the lake; it is None for a corpus of no lake. `kept` is what filters read
+    and gave, for the next one.
 
-    Loading it costs more than a search: who asks again keeps it.
+    Loading it costs more than a search: who asks again keeps it. For several threads at once.
     """
 
     index: Index
@@ -39,6 +44,8 @@ class Corpus:
     row: Ints
     clip: Ints
     sound: Sound | None = field(default=None, repr=False, compare=False)
+    kept: Kept = field(default_factory=Kept, repr=False, compare=False)
+    evaluator: Evaluator = field(default_factory=Evaluator, repr=False, compare=False)
 
     @classmethod
     def load(cls, store: Store, encoder: str | None = None, modality: str | None = None) -> Corpus:
@@ -46,14 +53,61 @@ class Corpus:
         return cls.of(store, choose_table(store, encoder, modality))
 
     @classmethod
-    def of(cls, store: Store, table: str) -> Corpus:
-        """Vectors of a table of embeddings, and clips, as they are now."""
+    def of(cls, store: Store, table: str, notify: Callable[[str], None] = lambda message: None) -> Corpus:
+        """Vectors of a table of embeddings, and clips, as they are now. `notify` is told of what takes seconds."""
         sound = Sound(store)
+        count = store.count(table)
+        if count >= _WORTH_SAYING:
+            dim = int(store.schema(table).metadata[b"dim"])
+            notify(f"loading {count:,} vectors of {table} ({count * dim * 4 / 1e9:.1f} GB), once for all searches")
         index = load_index(store, table, sound)
         clips = sound.scan("clips", _CLIP) if sound.has("clips") else CLIPS.empty_table().select(_CLIP)
         clips = clips.sort_by([("scene_id", "ascending"), ("start_ns", "ascending"), ("clip_id", "ascending")])
         row, clip = _join(index.rows, clips)
-        return cls(index, clips, row, clip, sound)
+        return cls(index, clips.combine_chunks(), row, clip, sound)
+
+    @property
+    def asked(self) -> Sound:
+        """The lake behind the corpus. Raises NotFound where there is none."""
+        if self.sound is None:
+            raise NotFound("this corpus is of no lake, so there is nothing to filter by")
+        return self.sound
+
+    @cached_property
+    def readings(self) -> Ranks:
+        """The reading of each row."""
+        return Ranks.of(self.index.rows["sample_data_id"])
+
+    @cached_property
+    def clip_ids(self) -> Ranks:
+        """The id of each clip."""
+        return Ranks.of(self.clips["clip_id"])
+
+    @cached_property
+    def all_in_clips(self) -> bool:
+        """Whether every row is in a clip."""
+        return not len(self.clip) or int(self.clip.min()) >= 0
+
+    def pairs_of_rows(self, rows: Ints) -> tuple[Ints, Ints]:
+        """The pairs of some rows: the place of each in `rows`, and its number."""
+        return _in_order(self.row, rows)
+
+    def pairs_of_clips(self, clips: Ints) -> Ints:
+        """The numbers of the pairs of some clips."""
+        return self._by_clip[_in_order(self.clip[self._by_clip], clips)[1]]
+
+    @cached_property
+    def _by_clip(self) -> Ints:
+        return np.argsort(self.clip, kind="stable")
+
+
+def _in_order(ordered: Ints, wanted: Ints) -> tuple[Ints, Ints]:
+    """Where each of `wanted` is in `ordered`, with repeats: its place in `wanted` and the place there."""
+    first = np.searchsorted(ordered, wanted, side="left")
+    counts = np.searchsorted(ordered, wanted, side="right") - first
+    which = np.repeat(np.arange(len(wanted)), counts)
+    offset = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return which, first[which] + offset
 
 
 def choose_table(store: Store, encoder: str | None, modality: str | None = None) -> str:
@@ -122,88 +176,3 @@ def _join(rows: pa.Table, clips: pa.Table) -> tuple[Ints, Ints]:
 def _codes(names: pa.ChunkedArray, known: pa.Array) -> Ints:
     codes: Ints = pc.fill_null(pc.index_in(names, known), -1).to_numpy().astype(np.int64)
     return codes
-
-
-def passing(store: Store, corpus: Corpus, where: Filter) -> NDArray[np.bool_]:
-    """Which pairs pass the filter. Columns of the clip are null for a row that is in no clip."""
-    of_reading = [name for name in where.columns if name in corpus.index.rows.column_names]
-    facts = _clip_rows(store, corpus, where)
-    if not of_reading:
-        return where.mask(facts)[corpus.clip]
-    table = facts.drop_columns([name for name in of_reading if name in facts.column_names]).take(
-        np.where(corpus.clip < 0, len(facts) - 1, corpus.clip)
-    )
-    for name in of_reading:
-        table = table.append_column(name, corpus.index.rows[name].take(corpus.row))
-    return where.mask(table)
-
-
-def _clip_rows(store: Store, corpus: Corpus, where: Filter) -> pa.Table:
-    """The clip columns of the filter for each clip of the corpus, and a last row of nulls for no clip."""
-    number = pa.array([*range(len(corpus.clips)), None], pa.int64())
-    if not where.categories and not set(where.columns) & (set(CLIP_COLUMNS) - {"scene_id"}):
-        return pa.table({"clip": number})
-    sound = corpus.sound or Sound(store)
-    if not sound.has("clip_facts"):
-        raise NotFound(f"{store.uri} has no clip_facts, which the filter needs", "Make them with: miner index LAKE")
-    wanted = [name for name in where.columns if name in CLIP_COLUMNS] + (["categories"] if where.categories else [])
-    facts = sound.scan("clip_facts", sorted({*wanted, "clip_id"}))
-    place = pc.index_in(corpus.clips["clip_id"], facts["clip_id"].combine_chunks())
-    return (
-        where.clip_columns(facts)
-        .append_column("clip", pa.nulls(len(facts), pa.int64()))
-        .take(pa.concat_arrays([place.combine_chunks(), pa.nulls(1, pa.int32())]))
-    )
-
-
-class Ranked(NamedTuple):
-    """Rows of an index, the clip of each (-1 for none) and its score."""
-
-    row: Ints
-    clip: Ints
-    score: Vector
-
-    def take(self, places: Ints) -> Ranked:
-        """Some of them."""
-        return Ranked(self.row[places], self.clip[places], self.score[places])
-
-
-def best(corpus: Corpus, pairs: Ints, vector: Vector, k: int, per: str) -> Ranked:
-    """The best of the `pairs` in each of the best k clips or frames, by score descending, then id of the group.
-
-    More rows are fetched until k groups are there and all rows that tie with the k-th have been seen, or none is left.
-    So they are exactly the best if the index is exact.
-    """
-    rows, clips = corpus.row[pairs], corpus.clip[pairs]
-    mask = np.zeros(len(corpus.index.rows), np.bool_)
-    mask[rows] = True
-    available, fetch = int(mask.sum()), max(4 * k, 64)
-    limit = None if available == len(mask) else mask
-    while available:
-        found, scores = (each[0] for each in corpus.index.search(vector[None], fetch, limit))
-        candidates = _candidates(found, scores, rows, clips)
-        winners = _winners(corpus, candidates, per)
-        done = len(winners.row) >= k and scores[-1] < winners.score[k - 1]
-        if done or len(found) >= available:
-            return winners.take(np.arange(min(k, len(winners.row))))
-        fetch *= 4
-    return Ranked(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
-
-
-def _candidates(found: Ints, scores: Vector, rows: Ints, clips: Ints) -> Ranked:
-    """Found rows with each clip they are in: `rows`, sorted, and `clips` are the allowed pairs."""
-    first = np.searchsorted(rows, found, side="left")
-    counts = np.searchsorted(rows, found, side="right") - first
-    which = np.repeat(np.arange(len(found)), counts)
-    offset = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return Ranked(found[which], clips[first[which] + offset], scores[which])
-
-
-def _winners(corpus: Corpus, candidates: Ranked, per: str) -> Ranked:
-    """The best candidate of each clip or frame, by score, then id; within one by score, then ids of reading and row."""
-    table = corpus.index.rows.select(["sample_data_id", "embedding_id"]).take(candidates.row)
-    readings, rows = (table[name].to_numpy() for name in table.column_names)
-    names = readings if per == "frame" else corpus.clips["clip_id"].take(candidates.clip).to_numpy()
-    order = np.lexsort((candidates.clip, rows.astype(str), readings.astype(str), names.astype(str), -candidates.score))
-    _, first = np.unique(names[order].astype(str), return_index=True)
-    return candidates.take(order[np.sort(first)])

@@ -17,10 +17,12 @@ import pyarrow.compute as pc
 
 from kernels.neighbors import knn
 from kernels.spans import Ints
-from miner.corpus import Corpus, Ranked, Vector, passing
+from miner.corpus import Corpus, Vector
 from miner.errors import NotFound, UsageError
 from miner.hits import Hit, Hits
 from miner.query.filters import parse_filter
+from miner.query.matching import passing
+from miner.query.plan import Ranked
 from miner.search import MAX_K, described, index_id
 from miner.sound import Sound
 from miner.store import Store
@@ -63,7 +65,7 @@ def rare(
     found = _distances(corpus, pairs, neighbours)
     allowed = np.ones(len(found.clips), np.bool_)
     if where is not None:
-        allowed = np.isin(found.clips, corpus.clip[passing(store, corpus, parse_filter(where))])
+        allowed = np.isin(found.clips, corpus.clip[passing(corpus, parse_filter(where))])
     order = np.lexsort((found.clips, -found.distance))
     best = order[allowed[order]][:k]
     rows = np.array([_odd_row(corpus, pairs, found, i) for i in best], np.int64)

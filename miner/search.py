@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from embeddings.encoder import Encoder, TextEncoder, encode_all, encode_sweeps
-from miner.corpus import Corpus, Ranked, Vector, best, passing
+from kernels.spans import Ints
+from miner.corpus import Corpus, Vector
 from miner.decode.files import read_bytes
 from miner.decode.image import decode_image
 from miner.decode.sweep import decode_sweep, sweep_format
@@ -28,6 +28,8 @@ from miner.errors import BadInput, MinerError, NotFound, UnknownName, UsageError
 from miner.hits import Hit, Hits
 from miner.indexes import Index
 from miner.query.filters import parse_filter
+from miner.query.matching import matching
+from miner.query.plan import Ranked, best
 from miner.schema import IMPORTED
 from miner.sound import Sound
 from miner.store import Store, one_of
@@ -122,16 +124,12 @@ def search(store: Store, query: Query, encoder: Encoder | None = None, corpus: C
     started = time.perf_counter()
     examples = [_example(corpus, each) for each in query.like]
     vector = _fused(corpus.index, query, encoder, [example.vector for example in examples])
-    allowed = np.ones(len(corpus.row), np.bool_)
+    if query.per == "clip" and not len(corpus.clips):
+        raise NotFound(f"{store.uri} has no clips", "Make them with: miner cut LAKE, or search per frame.")
+    matches = matching(corpus, None if query.where is None else parse_filter(query.where), query.per)
     for example in examples:
-        allowed &= ~example.itself
-    if query.per == "clip":
-        if not len(corpus.clips):
-            raise NotFound(f"{store.uri} has no clips", "Make them with: miner cut LAKE, or search per frame.")
-        allowed &= corpus.clip >= 0
-    if query.where is not None:
-        allowed &= passing(store, corpus, parse_filter(query.where))
-    found = best(corpus, np.flatnonzero(allowed), vector, query.k, query.per)
+        matches = matches.without(example.itself)
+    found = best(matches, vector, query.k)
     hits = described(store, corpus, found)
     sound = corpus.sound or Sound(store)
     return Hits(
@@ -150,22 +148,19 @@ class _Example(NamedTuple):
     """A reading or clip to look alike: its mean whole-frame vector (dim,), and the pairs that are it or its clip."""
 
     vector: Vector
-    itself: NDArray[np.bool_]
+    itself: Ints
 
 
 def _example(corpus: Corpus, name: str) -> _Example:
-    rows = corpus.index.rows
-    named = pc.equal(rows["sample_data_id"], name).to_numpy().astype(np.bool_)
-    pairs = named[corpus.row]
-    if pairs.any():
-        itself = pairs | np.isin(corpus.clip, np.setdiff1d(corpus.clip[pairs], [-1]))
-    else:
-        pairs = itself = np.isin(corpus.clip, np.flatnonzero(pc.equal(corpus.clips["clip_id"], name).to_numpy()))
-    if not pairs.any():
+    rows = corpus.readings.find(name)
+    pairs = corpus.pairs_of_rows(rows)[1] if len(rows) else corpus.pairs_of_clips(corpus.clip_ids.find(name))
+    if not len(pairs):
         hint = "Ids are in the answers of search --json. Readings without a vector: miner verify LAKE."
         raise NotFound(f"no reading or clip with vectors of {corpus.index.encoder!r} has the id {name!r}", hint)
+    itself = np.union1d(pairs, corpus.pairs_of_clips(np.setdiff1d(corpus.clip[pairs], [-1])))
     chosen = np.unique(corpus.row[pairs])
-    whole = chosen[pc.is_null(rows["region"].take(chosen)).to_numpy().astype(np.bool_)]
+    regions = corpus.index.rows["region"].take(chosen)
+    whole = chosen[pc.is_null(regions).to_numpy().astype(np.bool_)]
     return _Example(_unit(corpus.index.vectors(whole if len(whole) else chosen).sum(axis=0)), itself)
 
 

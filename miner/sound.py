@@ -48,6 +48,11 @@ class Sound:
         self._unchecked = ""
 
     @property
+    def uri(self) -> str:
+        """Where the lake is."""
+        return self._store.uri
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is left out of which table, and what to do, for the person who gets the answer."""
         said = [part.note for part in self._parts.values() if part.note]

@@ -13,7 +13,7 @@ _FLAGS = pa.list_(pa.string())
 
 
 class Column(NamedTuple):
-    """Where a name of the language is read: `field` of `table`, and its kind; lists of texts read as joined by commas."""
+    """Where a name of the language is read: `field` of `table`, and its kind. A list of texts is one, with commas."""
 
     table: str
     field: str

@@ -44,7 +44,7 @@ class Filter:
     """A checked filter: `sql` with `$n` for `values`, and what it reads.
 
     `columns` by their names in the language, `categories` behind `count_0`, ..., `scores` behind `score_0`, ...;
-    `conjuncts` are filters of which a row has to pass every one, if there are several.
+    `text` in the language; `conjuncts` are filters of which a row has to pass every one, if there are several.
     """
 
     sql: str
@@ -52,6 +52,7 @@ class Filter:
     columns: tuple[str, ...]
     categories: tuple[str, ...]
     scores: tuple[str, ...] = ()
+    text: str = field(default="", compare=False)
     conjuncts: tuple[Filter, ...] = field(default=(), repr=False, compare=False)
 
     @property
@@ -89,7 +90,7 @@ def _compiled(text: str, tree: Expression, conjuncts: tuple[Filter, ...] = ()) -
     compiler = _Compiler(text)
     sql = compiler.condition(tree).sql
     read = tuple(sorted(compiler.columns)), tuple(compiler.categories), tuple(compiler.scores)
-    return Filter(sql, tuple(compiler.values), *read, conjuncts)
+    return Filter(sql, tuple(compiler.values), *read, tree.sql(dialect="duckdb"), conjuncts)
 
 
 def _conjuncts(tree: Expression) -> list[Expression]:
@@ -156,7 +157,12 @@ def _check_word(text: str, before: Any, token: Any, after: Any) -> None:
         return
     if word == "." and before is not None and before.text.lower() in QUALIFIERS:
         if after is None or f"{before.text}.{after.text}".lower() not in QUALIFIED:
-            _refuse_name(text, token.start + 1, f"{before.text}.{'' if after is None else after.text}", QUALIFIED)
+            _refuse_name(
+                text,
+                token.start if after is None else after.start,
+                f"{before.text}.{'' if after is None else after.text}",
+                QUALIFIED,
+            )
         return
     if before is not None and before.text == ".":  # it was looked at with the dot
         return

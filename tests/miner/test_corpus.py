@@ -7,8 +7,10 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miner.corpus import Corpus, best
+from miner.corpus import Corpus
 from miner.indexes.flat import FlatIndex
+from miner.query.matching import Matches, Passing
+from miner.query.plan import best
 from miner.schema import REGION
 
 
@@ -41,8 +43,11 @@ def corpus_of(seed: int, rows: int, clips: int, distinct: int) -> Corpus:
 )
 def test_best_is_exact(seed: int, rows: int, clips: int, distinct: int, k: int, per: str) -> None:
     corpus = corpus_of(seed, rows, clips, distinct)
-    allowed = np.flatnonzero((corpus.clip >= 0) & (np.arange(rows) % 7 > 0))
-    got = best(corpus, allowed, np.array([1, 0], np.float32), k, per)
+    passing = (corpus.clip >= 0) & (np.arange(rows) % 7 > 0)
+    left_out = np.arange(0, rows, 11)
+    matches = Matches(Passing(corpus, passing), per).without(left_out)
+    got = best(matches, np.array([1, 0], np.float32), k)
+    allowed = np.setdiff1d(np.flatnonzero(passing), left_out)
 
     names = corpus.index.rows["sample_data_id"].to_pylist()
     clip_names = corpus.clips["clip_id"].to_pylist()

@@ -143,7 +143,7 @@ def test_passes_exactly(text: str, test: Any) -> None:
         ("categories is null", 1, "unknown column"),
         ("location is 'x'", 1, "null"),
         ("assets.sharpnes > 1", 8, "assets.sharpness"),
-        ("location = 'x' and assets.", 27, "unknown column 'assets.'"),
+        ("location = 'x' and assets.", 26, "unknown column 'assets.'"),
         ("clip_facts.location = 'x'", 1, "unknown column"),
         ("scenes = 'x'", 1, "unknown column"),
         ("scenes.name.name = 'x'", 12, "not allowed"),
