@@ -13,19 +13,36 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Found = tuple[NDArray[np.int64], NDArray[np.float32]]
+Rows = NDArray[np.int64]
+Found = tuple[Rows, NDArray[np.float32]]
 
 _QUERIES_AT_ONCE = 256
-_SCORED_AT_ONCE = 4096
-_NONE: Found = (np.empty(0, np.int64), np.empty(0, np.float32))
+_SCORED_AT_ONCE = 512
+_CHECKED_AT_ONCE = 4096
 
 
 class Pairs(NamedTuple):
     """Pairs of rows `left < right`, int64 (p,) each, and their inner products, float32 (p,)."""
 
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
+    left: Rows
+    right: Rows
     scores: NDArray[np.float32]
+
+
+class _Best(NamedTuple):
+    """The best rows so far of some queries: number of the query, row, score, (m,) each, ordered as in an answer."""
+
+    query: Rows
+    row: Rows
+    score: NDArray[np.float32]
+
+
+_NOTHING = _Best(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+def pair_scores(vectors: NDArray[np.float32], left: Rows, right: Rows) -> NDArray[np.float32]:
+    """The exact inner products of rows `left` and `right`, (p,) each, of `vectors` (n, d): float32 (p,)."""
+    return _scores(vectors, left, vectors, right)
 
 
 def top_k(
@@ -44,19 +61,18 @@ def top_k(
     _check(queries, vectors, k, mask)
     rows = np.arange(len(vectors)) if mask is None else np.flatnonzero(mask)
     kept = min(k, len(rows))
-    found: list[Found] = []
+    found = not_found(len(queries), kept)
     for first in range(0, len(queries), _QUERIES_AT_ONCE):
         some = queries[first : first + _QUERIES_AT_ONCE]
-        best = [_NONE] * len(some)
+        best = _NOTHING
         for start in range(0, len(rows), tile):
             chosen = rows[start : start + tile]
             part = vectors[start : start + tile] if mask is None else vectors[chosen]
-            for i, rough in enumerate(some @ part.T):
-                best[i] = _improved(best[i], some[i], (chosen, part), rough, kept)
-        found += best
-    if any(len(indices) < kept for indices, _ in found):
-        raise ValueError("vectors hold NaN")
-    return _stacked(found, kept)
+            best = _improved(best, (some, part), some @ part.T, chosen, kept)
+        if len(best.query) < kept * len(some):
+            raise ValueError("vectors hold NaN")
+        _fill(found, first, best)
+    return found
 
 
 def knn(vectors: NDArray[np.float32], k: int, groups: NDArray[np.integer] | None = None, tile: int = 65_536) -> Found:
@@ -67,22 +83,33 @@ def knn(vectors: NDArray[np.float32], k: int, groups: NDArray[np.integer] | None
     is -1 and -inf. Memory beyond the input is O(tile (256 + d) + n k). Raises ValueError for k < 1, other shapes, or
     numbers that are not finite.
     """
+    return knn_of(np.arange(len(vectors)), vectors, k, groups, tile)
+
+
+def knn_of(
+    rows: Rows,
+    vectors: NDArray[np.float32],
+    k: int,
+    groups: NDArray[np.integer] | None = None,
+    tile: int = 65_536,
+) -> Found:
+    """As `knn`, of some `rows` (m,) only, among all: both parts (m, k)."""
     owner = np.arange(len(vectors)) if groups is None else np.asarray(groups)
     _check(vectors, vectors, k, None)
     if owner.shape != (len(vectors),) or not np.issubdtype(owner.dtype, np.integer):
         raise ValueError(f"groups must be {len(vectors)} integers, got {owner.dtype} {owner.shape}")
-    found: list[Found] = []
-    for first in range(0, len(vectors), _QUERIES_AT_ONCE):
-        some, own = vectors[first : first + _QUERIES_AT_ONCE], owner[first : first + _QUERIES_AT_ONCE]
-        best = [_NONE] * len(some)
+    found = not_found(len(rows), k)
+    for first in range(0, len(rows), _QUERIES_AT_ONCE):
+        chosen = rows[first : first + _QUERIES_AT_ONCE]
+        some, own = vectors[chosen], owner[chosen]
+        best = _NOTHING
         for start in range(0, len(vectors), tile):
             part, of = vectors[start : start + tile], owner[start : start + tile]
-            chosen = np.arange(start, start + len(part))
-            for i, rough in enumerate(some @ part.T):
-                rough[of == own[i]] = np.nan  # no score: never near
-                best[i] = _improved(best[i], some[i], (chosen, part), rough, k)
-        found += [_padded(one, k) for one in best]
-    return _stacked(found, k)
+            rough = some @ part.T
+            rough[own[:, None] == of] = -np.inf
+            best = _improved(best, (some, part), rough, np.arange(start, start + len(part)), k)
+        _fill(found, first, best)
+    return found
 
 
 def radius_pairs(vectors: NDArray[np.float32], min_score: float, tile: int = 1024) -> Iterator[Pairs]:
@@ -107,7 +134,7 @@ def _radius_pairs(vectors: NDArray[np.float32], min_score: float, tile: int) -> 
                 rough[np.tril_indices(len(rough))] = -np.inf
             left, right = np.nonzero(rough >= min_score - _slack(vectors))
             left, right = left + first, right + start
-            scores = _score_pairs(vectors, left, right)
+            scores = _scores(vectors, left, vectors, right)
             near = scores >= np.float64(min_score)  # not rounded to float32 first
             if near.any():
                 yield Pairs(left[near], right[near], scores[near])
@@ -133,7 +160,7 @@ def _check(queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int, m
         raise ValueError(f"queries {queries.shape} and vectors {vectors.shape} must be (q, d) and (n, d)")
     if mask is not None and (mask.shape != (len(vectors),) or mask.dtype != np.bool_):
         raise ValueError(f"mask must be {len(vectors)} booleans, got {mask.dtype} {mask.shape}")
-    if not all(np.isfinite(queries[i : i + _SCORED_AT_ONCE]).all() for i in range(0, len(queries), _SCORED_AT_ONCE)):
+    if not all(np.isfinite(queries[i : i + _CHECKED_AT_ONCE]).all() for i in range(0, len(queries), _CHECKED_AT_ONCE)):
         raise ValueError("queries hold numbers that are not finite")
 
 
@@ -142,57 +169,70 @@ def _slack(vectors: NDArray[np.float32]) -> float:
     return float((vectors.shape[1] + 4) * np.finfo(np.float32).eps)
 
 
-def _near(rough: NDArray[np.float32], best: NDArray[np.float32], k: int, slack: float) -> NDArray[np.int64]:
-    """Positions whose rough score, right to within `slack`, leaves them a chance to be among the best k."""
-    floor = best[-1] - slack if len(best) == k and k else -np.inf
-    near = np.flatnonzero(rough >= floor)
-    if len(near) > k:
-        scores = rough[near]
-        near = near[scores >= np.partition(scores, len(near) - k)[len(near) - k] - slack]
-    return near
-
-
-def _score(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Inner products summed in float64 row by row, so that a score depends on its row alone."""
-    scores, wide = np.empty(len(vectors), np.float32), query.astype(np.float64)
-    for start in range(0, len(vectors), _SCORED_AT_ONCE):
-        part = vectors[start : start + _SCORED_AT_ONCE]
-        scores[start : start + len(part)] = (part * wide).sum(axis=1)
-    return scores
-
-
-def _score_pairs(
-    vectors: NDArray[np.float32], left: NDArray[np.int64], right: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """As `_score`, of pairs of rows."""
-    scores = np.empty(len(left), np.float32)
-    for start in range(0, len(left), _SCORED_AT_ONCE):
-        some = slice(start, start + _SCORED_AT_ONCE)
-        scores[some] = (vectors[left[some]] * vectors[right[some]].astype(np.float64)).sum(axis=1)
-    return scores
-
-
 def _improved(
-    best: Found,
-    query: NDArray[np.float32],
-    tile: tuple[NDArray[np.int64], NDArray[np.float32]],
-    rough: NDArray[np.float32],
-    k: int,
-) -> Found:
-    """The best k of those known and of a tile's rows, given their numbers, vectors and rough scores."""
-    chosen, part = tile
-    near = _near(rough, best[1], k, _slack(part))
-    indices = np.concatenate([best[0], chosen[near]])
-    scores = np.concatenate([best[1], _score(query, part[near])])
-    order = np.lexsort((indices, -scores))[:k]
-    return indices[order], scores[order]
+    best: _Best, tile: tuple[NDArray[np.float32], NDArray[np.float32]], rough: NDArray[np.float32], rows: Rows, k: int
+) -> _Best:
+    """The best k of each query of those known and of a tile: (queries, vectors), their rough scores and rows."""
+    queries, part = tile
+    floor = likely(rough, k)
+    if len(best.query) == k * len(queries) and k:
+        np.maximum(floor, best.score.reshape(-1, k)[:, -1], out=floor)
+    query, column = np.nonzero(rough >= np.maximum(floor - _slack(part), np.finfo(np.float32).min)[:, None])
+    scores = _scores(queries, query, part, column)
+    query, row = np.concatenate([best.query, query]), np.concatenate([best.row, rows[column]])
+    return _ranked(query, row, np.concatenate([best.score, scores]), k)
 
 
-def _padded(found: Found, k: int) -> Found:
-    missing = k - len(found[0])
-    return np.pad(found[0], (0, missing), constant_values=-1), np.pad(found[1], (0, missing), constant_values=-np.inf)
+def _ranked(query: Rows, row: Rows, score: NDArray[np.float32], k: int) -> _Best:
+    """The best k rows of each query, in order."""
+    order = np.lexsort((row, -score, query))
+    query = query[order]
+    kept = np.arange(len(order)) - np.searchsorted(query, query) < k
+    return _Best(query[kept], row[order[kept]], score[order[kept]])
 
 
-def _stacked(found: list[Found], k: int) -> Found:
-    indices = np.array([one[0] for one in found], np.int64).reshape(len(found), k)
-    return indices, np.array([one[1] for one in found], np.float32).reshape(len(found), k)
+def best_of(rough: NDArray[np.float32], rows: Rows, k: int) -> Found:
+    """The `k` best of the candidates `rows` (c,) by their scores `rough` (q, c): both parts (q, k), padded as by `knn`.
+
+    Scores of -inf are not found. Order as by `top_k`, of the scores as they are.
+    """
+    query, column = np.nonzero(rough >= np.maximum(likely(rough, k), np.finfo(np.float32).min)[:, None])
+    found = not_found(len(rough), k)
+    _fill(found, 0, _ranked(query, rows[column], rough[query, column], k))
+    return found
+
+
+def likely(rough: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """For each line of `rough` (q, n) a number, float32 (q,), that k or more of it reach, and few more do.
+
+    It is the k-th largest of the maxima of sets of columns: quicker than the k-th largest itself. -inf where n < k.
+    """
+    lines, columns = rough.shape
+    if columns < k or not k:
+        return np.full(lines, -np.inf, np.float32)
+    width = min(32, columns // (4 * k))
+    if width > 1:
+        sets = columns // width
+        rough = rough[:, : sets * width].reshape(lines, width, sets).max(axis=1)
+    return np.partition(rough, rough.shape[1] - k, axis=1)[:, rough.shape[1] - k]
+
+
+def _scores(queries: NDArray[np.float32], query: Rows, vectors: NDArray[np.float32], row: Rows) -> NDArray[np.float32]:
+    """Inner products of lines summed in float64 one by one, so that a score depends on its two lines alone."""
+    scores = np.empty(len(query), np.float32)
+    for start in range(0, len(query), _SCORED_AT_ONCE):
+        some = slice(start, start + _SCORED_AT_ONCE)
+        scores[some] = (vectors[row[some]] * queries[query[some]].astype(np.float64)).sum(axis=1)
+    return scores
+
+
+def not_found(queries: int, k: int) -> Found:
+    """The answer of queries that found nothing: -1 and -inf, both (queries, k)."""
+    return np.full((queries, k), -1, np.int64), np.full((queries, k), -np.inf, np.float32)
+
+
+def _fill(found: Found, start: int, best: _Best) -> None:
+    """Write what some queries, the first of which is number `start`, have found."""
+    place = np.arange(len(best.query)) - np.searchsorted(best.query, best.query)
+    found[0][start + best.query, place] = best.row
+    found[1][start + best.query, place] = best.score
