@@ -205,13 +205,14 @@ def search(
     like: Annotated[list[str] | None, typer.Option(help="Id of a clip or reading that is like it.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Whose vectors; the only ones if not given.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page with pictures.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Also tell how it was found, step by step.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find scenes by text, picture, LiDAR sweep or example."""
     from miner.lake import open
 
     asked: dict[str, Any] = {"not_texts": not_ or (), "images": image or (), "lidar": lidar or (), "like": like or ()}
-    asked["encoder"] = encoder
+    asked |= {"encoder": encoder, "explain": explain}
     hits = open(lake).search(texts or (), k, where=where, per=per, **asked)
     _warn(hits)
     if html is not None:

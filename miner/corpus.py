@@ -167,7 +167,9 @@ def _join(rows: pa.Table, clips: pa.Table) -> tuple[Ints, Ints]:
     times = instants(rows["timestamp_ns"].to_numpy(), _codes(rows["scene_id"], scenes))
     windows = Spans(clips["start_ns"].to_numpy(), clips["end_ns"].to_numpy(), _codes(clips["scene_id"], scenes))
     row, clip = overlaps(times, windows)
-    alone = np.setdiff1d(np.arange(len(rows)), row)
+    alone = np.flatnonzero(np.bincount(row, minlength=len(rows)) == 0)
+    if not len(alone):
+        return row, clip  # in order already
     row, clip = np.concatenate([row, alone]), np.concatenate([clip, np.full(len(alone), -1)])
     order = np.lexsort((clip, row))
     return row[order], clip[order]

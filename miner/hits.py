@@ -17,6 +17,7 @@ from miner.decode import Recordings
 from miner.decode.image import encode_jpeg
 from miner.decode.views import Region
 from miner.errors import BadInput, UsageError
+from miner.query.explain import plan_text
 from miner.shown import shown_time
 from miner.thumbnail import thumbnail
 
@@ -99,7 +100,8 @@ class Hit:
 class Hits(Sequence[Hit]):
     """Hits by score descending, and what was asked of what: `table_version` of the vectors of `encoder` in `lake`.
 
-    `notes` tell what the answer lacks, such as vectors in a damaged file. `opened` is whom to ask further.
+    `notes` tell what the answer lacks, such as vectors in a damaged file. `opened` is whom to ask further,
+    `plan` how the hits were found, where that was asked for (`miner.query.explain`).
     """
 
     lake: str
@@ -111,6 +113,7 @@ class Hits(Sequence[Hit]):
     hits: tuple[Hit, ...]
     notes: tuple[str, ...] = ()
     opened: Lake | None = field(default=None, repr=False, compare=False)
+    plan: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -149,6 +152,7 @@ class Hits(Sequence[Hit]):
             "table_version": self.table_version,
             "elapsed_ms": self.elapsed_ms,
             "notes": list(self.notes),
+            **({} if self.plan is None else {"plan": dict(self.plan)}),
             "hits": [hit.to_dict() for hit in self.hits],
         }
 
@@ -164,7 +168,8 @@ class Hits(Sequence[Hit]):
 
     def __repr__(self) -> str:
         lines = [self.headline, *(f"Note: {_plain(note)}" for note in self.notes)]
-        return "\n".join([*lines, _text_table(self.hits) if self.hits else "nothing found"])
+        lines.append(_text_table(self.hits) if self.hits else "nothing found")
+        return "\n".join([*lines, *(["", plan_text(self.plan)] if self.plan is not None else [])])
 
     def _repr_html_(self) -> str:
         more = len(self.hits) - _IN_NOTEBOOK

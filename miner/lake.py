@@ -39,6 +39,7 @@ from miner.lineage import Run
 from miner.migrate import Migration, foresee, migrate
 from miner.object_store import check_uri, is_remote, local_path
 from miner.quarantine import choose, records
+from miner.query.explain import Plan
 from miner.rare import rare
 from miner.readers import Reader, find_reader
 from miner.readers.places import place_of
@@ -64,6 +65,9 @@ class Lake:
     store: Store
     executor: Executor = field(default_factory=LocalExecutor)
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    _chosen: dict[tuple[str | None, str | None, tuple[str, ...]], tuple[str, int]] = field(
+        default_factory=dict, repr=False
+    )
     _corpora: dict[str, tuple[tuple[int, int], Corpus]] = field(default_factory=dict, repr=False)
     _encoders: dict[tuple[str, str], Encoder] = field(default_factory=dict, repr=False)
 
@@ -173,12 +177,14 @@ class Lake:
         lidar: Texts = (),
         like: Texts = (),
         encoder: str | None = None,
+        explain: bool = False,
     ) -> Hits:
         """The k best clips (or frames, with `per="frame"`) for a text, among those that match `where`.
 
         `images` and `lidar` (sweeps) are paths, `like` ids of readings or clips; several are fused, but not images with
         sweeps. Vectors and encoder stay in memory for the next search. What is in damaged files is left out, which the
-        answer's `notes` tell. Raises UsageError and NotFound as `miner.search`, Damaged where nothing is left to ask.
+        answer's `notes` tell; with `explain` its `plan` tells how it was found. Raises UsageError and NotFound as
+        `miner.search`, Damaged where nothing is left to ask.
         """
         lists = {"texts": text, "not_texts": not_texts, "images": images, "lidar": lidar, "like": like}
         query = Query(
@@ -187,7 +193,8 @@ class Lake:
         with readable(self.store):
             corpus = self._corpus(query.encoder, query.modality(self.store))
             encoder_of_query = self._encoder(corpus.index) if query.needs_encoder else None
-            return of_lake(search(self.store, query, encoder_of_query, corpus), self)
+            found = search(self.store, query, encoder_of_query, corpus, Plan() if explain else None)
+            return of_lake(found, self)
 
     def rare(self, k: int = 20, *, neighbours: int = 5, where: str | None = None, encoder: str | None = None) -> Hits:
         """The k clips that are least like the clips of other scenes, each with why. Raises as `miner.rare.rare`."""
@@ -253,12 +260,22 @@ class Lake:
 
     def _corpus(self, encoder: str | None, modality: str | None) -> Corpus:
         """Vectors and clips as they are now, kept until a table they come from changes."""
-        table = choose_table(self.store, encoder, modality)
+        table = self._vectors(encoder, modality)
         versions = self.store.version(table), self.store.version("clips")
         if table not in self._corpora or self._corpora[table][0] != versions:
             self._corpora.pop(table, None)  # memory for one of them is enough
-            self._corpora[table] = (versions, Corpus.of(self.store, table))
+            self._corpora[table] = (versions, Corpus.of(self.store, table, self.executor.notify))
         return self._corpora[table][1]
+
+    def _vectors(self, encoder: str | None, modality: str | None) -> str:
+        """The table that `choose_table` chooses, which is asked again when the lake has other tables or that one
+        changed."""
+        there = tuple(self.store.listed())
+        table, before = self._chosen.get((encoder, modality, there), ("", 0))
+        if not table or self.store.version(table) != before:
+            table = choose_table(self.store, encoder, modality)
+            self._chosen = {(encoder, modality, there): (table, self.store.version(table))}
+        return table
 
 
 def open(uri: str | Path, executor: Executor | None = None, storage_options: Mapping[str, str] | None = None) -> Lake:

@@ -29,7 +29,7 @@ class Ranks:
     @classmethod
     def of(cls, texts: pa.ChunkedArray) -> Ranks:
         """Ranks of texts without nulls; O(n log n), without a Python object per text."""
-        flat = pa.concat_arrays(texts.chunks) if texts.num_chunks else pa.array([], pa.string())
+        flat = texts.chunk(0) if texts.num_chunks == 1 else pa.concat_arrays([*texts.chunks, pa.array([], pa.string())])
         keys = _words(flat)
         if keys is None:  # ids of the user's own
             rank = pc.rank(flat, tiebreaker="dense").to_numpy().astype(np.int64) - 1

@@ -19,11 +19,12 @@ from kernels.neighbors import knn
 from kernels.spans import Ints
 from miner.corpus import Corpus, Vector
 from miner.errors import NotFound, UsageError
+from miner.files import index_id
 from miner.hits import Hit, Hits
 from miner.query.filters import parse_filter
 from miner.query.matching import passing
 from miner.query.plan import Ranked
-from miner.search import MAX_K, described, index_id
+from miner.search import MAX_K, described
 from miner.sound import Sound
 from miner.store import Store
 
@@ -71,17 +72,16 @@ def rare(
     rows = np.array([_odd_row(corpus, pairs, found, i) for i in best], np.int64)
     hits = described(store, corpus, Ranked(rows, found.clips[best], found.distance[best]))
     usual = float(np.median(found.distance))
-    sound = corpus.sound or Sound(store)
-    seldom = _seldom(sound, hits)
+    seldom = _seldom(corpus.asked, hits)
     return Hits(
         lake=store.uri,
         query={"verb": "rare", "k": k, "neighbours": neighbours, "per": "clip", "where": where},
         encoder=corpus.index.encoder,
-        index_id=index_id(sound, corpus.index),
+        index_id=index_id(corpus),
         table_version=corpus.index.table_version,
         elapsed_ms=round((time.perf_counter() - started) * 1e3, 3),
         hits=tuple(_explained(hit, usual, said) for hit, said in zip(hits, seldom, strict=True)),
-        notes=sound.notes,
+        notes=corpus.asked.notes,
     )
 
 

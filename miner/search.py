@@ -25,21 +25,20 @@ from miner.decode.views import Region, crop_views, min_side_for
 from miner.embed import sweep_points
 from miner.encoders import get_encoder
 from miner.errors import BadInput, MinerError, NotFound, UnknownName, UsageError
+from miner.files import files_of, index_id, scene_names
 from miner.hits import Hit, Hits
 from miner.indexes import Index
+from miner.query.explain import Plan
 from miner.query.filters import parse_filter
 from miner.query.matching import matching
 from miner.query.plan import Ranked, best
 from miner.schema import IMPORTED
-from miner.sound import Sound
 from miner.store import Store, one_of
 
 MAX_K = 10_000
 MAX_TEXT = 1_000
 MAX_PARTS = 100
 NOT_WEIGHT = 0.5  # what is to be avoided counts less than what is sought, as in Rocchio (1971)
-
-_FILE = ["sample_data_id", "uri", "offset", "length", "fileformat", "ego_SE3_sensor"]
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,13 @@ def _strings(name: str, values: Any) -> tuple[str, ...]:
     return tuple(values)
 
 
-def search(store: Store, query: Query, encoder: Encoder | None = None, corpus: Corpus | None = None) -> Hits:
+def search(
+    store: Store, query: Query, encoder: Encoder | None = None, corpus: Corpus | None = None, plan: Plan | None = None
+) -> Hits:
     """The best `query.k` clips or frames, by score descending, then id.
 
-    A clip is as good as its best row, a frame as its best view. `encoder` and `corpus` are loaded where not given.
+    A clip is as good as its best row, a frame as its best view. `encoder` and `corpus` are loaded where not given;
+    `plan` takes notes of the steps, and comes back with the hits.
     Raises UsageError (an encoder other than the table's, a filter that makes no sense) and NotFound (no vectors, an
     unknown id, no picture at a path).
     """
@@ -124,23 +126,28 @@ def search(store: Store, query: Query, encoder: Encoder | None = None, corpus: C
     started = time.perf_counter()
     examples = [_example(corpus, each) for each in query.like]
     vector = _fused(corpus.index, query, encoder, [example.vector for example in examples])
+    if plan is not None:
+        plan.add("query", "texts, pictures, sweeps and examples as one vector", (1, 1), started)
     if query.per == "clip" and not len(corpus.clips):
         raise NotFound(f"{store.uri} has no clips", "Make them with: miner cut LAKE, or search per frame.")
-    matches = matching(corpus, None if query.where is None else parse_filter(query.where), query.per)
+    matches = matching(corpus, None if query.where is None else parse_filter(query.where), query.per, plan)
     for example in examples:
         matches = matches.without(example.itself)
     found = best(matches, vector, query.k)
+    ranked = time.perf_counter()
     hits = described(store, corpus, found)
-    sound = corpus.sound or Sound(store)
+    if plan is not None:
+        plan.add("describe", "files, clips and scenes of the hits", (query.k, len(hits)), ranked)
     return Hits(
         lake=store.uri,
         query=query.to_dict(),
         encoder=corpus.index.encoder,
-        index_id=index_id(sound, corpus.index),
+        index_id=index_id(corpus),
         table_version=corpus.index.table_version,
         elapsed_ms=round((time.perf_counter() - started) * 1e3, 3),
         hits=hits,
-        notes=sound.notes,
+        notes=corpus.asked.notes,
+        plan=None if plan is None else plan.to_dict(),
     )
 
 
@@ -244,9 +251,8 @@ def described(store: Store, corpus: Corpus, found: Ranked) -> tuple[Hit, ...]:
     """Ranked rows as hits, with what the lake knows of their files, clips and scenes."""
     rows = corpus.index.rows.take(found.row).to_pylist()
     kind = "lidar" if corpus.index.modality == "lidar" else "image"
-    sound = corpus.sound or Sound(store)
-    files = _by_key(sound, "sample_data", _FILE, {row["sample_data_id"] for row in rows})
-    scenes = _by_key(sound, "scenes", ["scene_id", "name"], {row["scene_id"] for row in rows})
+    files = files_of(corpus, found.row)
+    scenes = scene_names(corpus, {row["scene_id"] for row in rows})
     windows = corpus.clips.take(pa.array(found.clip, mask=found.clip < 0)).to_pylist()
     hits = []
     for rank, (row, window, score) in enumerate(zip(rows, windows, found.score.tolist(), strict=True), 1):
@@ -264,7 +270,7 @@ def described(store: Store, corpus: Corpus, found: Ranked) -> tuple[Hit, ...]:
             end_ns=window["end_ns"],
             uri=file.get("uri"),
             evidence={kind: score},
-            scene=scenes.get(row["scene_id"], {}).get("name", row["scene_id"]),
+            scene=scenes.get(row["scene_id"], row["scene_id"]),
             region=region,
             fileformat=file.get("fileformat", ""),
             offset=file.get("offset"),
@@ -274,26 +280,3 @@ def described(store: Store, corpus: Corpus, found: Ranked) -> tuple[Hit, ...]:
         )
         hits.append(hit)
     return tuple(hits)
-
-
-def _by_key(sound: Sound, table: str, columns: list[str], keys: set[str]) -> dict[str, dict[str, Any]]:
-    """The rows of a table with these keys, by the key, the first of `columns`; none where there is no such table.
-
-    Raises Damaged if a row is not there: a hit is never shown without its file.
-    """
-    if not keys or not sound.has(table):
-        return {}
-    rows = sound.scan(table, columns, one_of(columns[0], sorted(keys))).to_pylist()
-    found = {row[columns[0]]: row for row in rows}
-    if lost := keys - found.keys():
-        raise sound.lost(table, lost)
-    return found
-
-
-def index_id(sound: Sound, index: Index) -> str | None:
-    """The id under which the manifest knows the index; None for vectors newer than the last `miner index`."""
-    if not sound.has("indexes"):
-        return None
-    same = f"{one_of('table', [index.table])} AND kind = '{index.kind}' AND table_version = {index.table_version}"
-    found = sound.scan("indexes", ["index_id"], same)["index_id"].to_pylist()
-    return found[0] if found else None

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from threading import RLock
 from typing import Any
 
 import pyarrow as pa
@@ -35,7 +36,7 @@ class Sound:
 
     The first look at a version of a table compares every file it consists of with its digest (see `miner.digests`);
     a fragment of which one does not hold is left out from then on. Files without a digest are taken as they are: those
-    of a run that has not ended yet, or of a lake from before there were digests. Not for several threads at once.
+    of a run that has not ended yet, or of a lake from before there were digests. For several threads at once.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Sound:
         """`digests` are those of all files, if all were compared before, and `wrong` what that found by file."""
         self._store, self._digests = store, digests
         self._parts: dict[str, _Part] = {}
+        self._lock = RLock()
         self._judged = {file: (wrong or {}).get(file, "") for file in digests or ()}
         self._unchecked = ""
 
@@ -55,7 +57,8 @@ class Sound:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is left out of which table, and what to do, for the person who gets the answer."""
-        said = [part.note for part in self._parts.values() if part.note]
+        with self._lock:
+            said = [part.note for part in self._parts.values() if part.note]
         return (*([self._unchecked] if self._unchecked else []), *said)
 
     def version(self, table: str, version: int | None = None) -> int:
@@ -95,7 +98,8 @@ class Sound:
                     raise
                 if not left:
                     raise _gone(self._store, table, wanted) from error
-            self._parts.pop(table, None)
+            with self._lock:
+                self._parts.pop(table, None)
         raise AssertionError("unreachable")
 
     def _rows(self, table: str, part: _Part, columns: Sequence[str], filter: str | None) -> pa.Table:
@@ -115,7 +119,7 @@ class Sound:
         return Damaged(f"{what} table {table!r} of {self._store.uri}, e.g. {min(keys)}", _verify(self._store))
 
     def _part(self, table: str, version: int | None = None) -> _Part:
-        with readable(self._store, table):
+        with readable(self._store, table), self._lock:
             wanted = version or self._now(table)
             part = self._parts.get(table)
             if part is None or part.version != wanted:

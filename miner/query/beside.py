@@ -100,7 +100,7 @@ class Beside:
     ) -> pa.ChunkedArray:
         """A column of a table beside keys of a name; null where the table has no such row."""
         name, wanted = keys
-        found = self.corpus.asked.scan(table, [name, column], filter, self._version(table))
+        found = self.corpus.asked.scan(table, [*{name, column}], filter, self._version(table))
         place = pc.index_in(wanted, found[name].combine_chunks(), skip_nulls=True)
         return _plain(found[column].take(place))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -74,7 +74,7 @@ def weighed(options: Iterable[Option]) -> str:
     return "weighed: " + ", ".join(f"{each.name} {each.cpu_ms:.2f} ms at recall {each.recall:.3f}" for each in options)
 
 
-def plan_text(document: dict[str, Any]) -> str:
+def plan_text(document: Mapping[str, Any]) -> str:
     """A plan, as JSON values, as a table with its notes below the steps."""
     head = ("step", "rows expected", "rows", "ms expected", "ms", "what")
     cells = [head]
