@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs import text, upkeep
+from jobs import concepts, text, upkeep
 from jobs.interrupts import INTERRUPTED
 from jobs.options import (
     AsJson,
@@ -38,7 +38,7 @@ from jobs.options import (
     resolved,
     say,
 )
-from miner.errors import MinerError, UsageError
+from miner.errors import MinerError, NotFound, UsageError
 
 if TYPE_CHECKING:
     from miner.hits import Hits
@@ -52,6 +52,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(upkeep.app)
+app.add_typer(concepts.app, name="concepts")
 
 
 def _print_version(wanted: bool) -> None:
@@ -199,25 +200,53 @@ def search(
     where: Annotated[
         str | None, typer.Option(help="Filter, e.g. \"count('vehicle.truck') >= 2 and split = 'mini'\".")
     ] = None,
+    query: Annotated[
+        str | None,
+        typer.Option(
+            "--query", "-q", help="Concepts and sums: 'truck AND night NOT rain', '\"a van\"^2 + like(\"ID\")'."
+        ),
+    ] = None,
+    query_file: Annotated[Path | None, typer.Option(help="The same as YAML.")] = None,
     not_: Annotated[list[str] | None, typer.Option("--not", help="What to keep away from.")] = None,
     image: Annotated[list[str] | None, typer.Option(help="A picture that looks like it.")] = None,
     lidar: Annotated[list[str] | None, typer.Option(help="A LiDAR sweep that looks like it.")] = None,
     like: Annotated[list[str] | None, typer.Option(help="Id of a clip or reading that is like it.")] = None,
+    not_like: Annotated[list[str] | None, typer.Option(help="Id of one that is not.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Whose vectors; the only ones if not given.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page with pictures.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Also tell how it was found, step by step.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find scenes by text, picture, LiDAR sweep or example."""
+    """Find scenes by text, picture, LiDAR sweep or example, or by concepts joined with AND, OR, NOT.
+
+    All that is given is added up; over cameras and LiDAR, per clip, in standard deviations above what is usual. What
+    concepts there are: **miner concepts ls LAKE**.
+    """
     from miner.lake import open
 
     asked: dict[str, Any] = {"not_texts": not_ or (), "images": image or (), "lidar": lidar or (), "like": like or ()}
-    asked |= {"encoder": encoder, "explain": explain}
+    asked |= {"not_like": not_like or (), "query": _asked(query, query_file), "encoder": encoder, "explain": explain}
     hits = open(lake).search(texts or (), k, where=where, per=per, **asked)
     _warn(hits)
     if html is not None:
         hits.to_html(html)
     say(hits.to_dict(), as_json, lambda _: repr(hits))
+
+
+def _asked(query: str | None, file: Path | None) -> Any:
+    """The query of an option or of a YAML file."""
+    if file is None:
+        return query
+    from miner.query.document import from_yaml
+
+    if query is not None:
+        raise UsageError("--query and --query-file say the same thing: give one")
+    try:
+        return from_yaml(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NotFound(f"no such file: {file}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
 
 
 @app.command(epilog="Example: **miner rare lake -k 10 --html rare.html**")

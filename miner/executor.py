@@ -152,7 +152,7 @@ class Executor(ABC):
             if not is_stale(reduction, store):  # another run made the rows while this one waited
                 return {}
             inputs, before = _inputs(store, reduction), store.version(table)
-            stamp = run.stamp(stage=reduction.name, owned=reduction.owned, source=repr(inputs))
+            stamp = run.stamp(stage=reduction.name, owned=reduction.owned, source=_source(reduction, inputs))
             self.run_reduction(reduction, store, stamp, before)
             failpoint("reduce:after")
             cost = {"seconds": round(time.perf_counter() - started, 3)}
@@ -305,7 +305,7 @@ def _has_work(store: Store, plan: Plan) -> bool:
 
 def is_stale(reduction: Reduction, store: Store) -> bool:
     """Whether a table the reduction reads has changed since its rows were computed."""
-    source = repr(_inputs(store, reduction))
+    source = _source(reduction, _inputs(store, reduction))
     history = store.history(reduction.output.table) if store.exists(reduction.output.table) else iter(())
     for commit in history:
         if commit.properties.get(OWNED) == reduction.owned:
@@ -319,6 +319,11 @@ def _inputs(store: Store, reduction: Reduction) -> list[Span]:
     """What the reduction reads, as the versions that wrote these rows: compaction changes nothing for it."""
     versions = [(name, content_version(store, name)) for name in reduction.reads]
     return [Span(name, version, version) for name, version in versions]
+
+
+def _source(reduction: Reduction, inputs: list[Span]) -> str:
+    """What rows are made from, as text to compare."""
+    return f"{inputs!r}{reduction.settings}"
 
 
 def _report(plan: Plan, committer: Committer | None, store: Store, started: float) -> Report:

@@ -54,8 +54,9 @@ class Hit:
     """A clip or frame that was found, with its best frame.
 
     `clip_id`, `start_ns` and `end_ns` are None for a frame in no clip, `uri` for one of a lake that has vectors only.
-    `evidence` is the score by kind of reading; `region` the part of the frame that scored, None for all of it; `why`
-    says in words what is special, where a verb knows.
+    `evidence` is what the score is made of: similarity by kind of what was sought (text, image, lidar, not_text, ...),
+    probability by concept; `region` the part of the frame that scored, None for all of it; `why` says in words what is
+    special, where a verb knows.
     """
 
     rank: int
@@ -187,11 +188,13 @@ class Hits(Sequence[Hit]):
     @property
     def headline(self) -> str:
         """What was asked and how much was found, in one line."""
-        asked = [*self.query.get("texts", ()), *(PurePath(image).name for image in self.query.get("images", ()))]
+        asked = [self.query["query"]] if self.query.get("query") else []
+        asked += [*self.query.get("texts", ()), *(PurePath(image).name for image in self.query.get("images", ()))]
         asked += [PurePath(sweep).name for sweep in self.query.get("lidar", ())]
         asked += [f"like {each}" for each in self.query.get("like", ())]
         asked += [self.query["verb"]] if "verb" in self.query else []
         asked += [f"not {text}" for text in self.query.get("not_texts", ())]
+        asked += [f"not like {each}" for each in self.query.get("not_like", ())]
         where = f" where {self.query['where']}" if self.query.get("where") else ""
         found = f"{len(self.hits)} {self.query.get('per', 'hit')}{'' if len(self.hits) == 1 else 's'}"
         return _plain(f"{found} for {', '.join(asked)}{where} ({self.encoder}, table version {self.table_version})")

@@ -17,8 +17,10 @@ from embeddings.plugins import UnknownPlugin, load_plugin, plugin_names
 from miner.clips import CutStage, choose_recipe
 from miner.compact import RETAIN, Compacted, Compaction, advice, compact, seconds_of
 from miner.compact import foresee as foresee_compaction
+from miner.concepts.verbs import listing, to_fit
+from miner.concepts.vocabulary import user_concept
 from miner.conflicts import OnConflict, first_look
-from miner.corpus import Corpus, choose_table
+from miner.corpus import Corpus
 from miner.describe import describe, show
 from miner.digests import seal
 from miner.embed import EmbedStage
@@ -40,6 +42,9 @@ from miner.migrate import Migration, foresee, migrate
 from miner.object_store import check_uri, is_remote, local_path
 from miner.quarantine import choose, records
 from miner.query.explain import Plan
+from miner.query.sources import Sources, table_for
+from miner.query.text import query_text
+from miner.query.tree import Node
 from miner.rare import rare
 from miner.readers import Reader, find_reader
 from miner.readers.places import place_of
@@ -65,7 +70,7 @@ class Lake:
     store: Store
     executor: Executor = field(default_factory=LocalExecutor)
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    _chosen: dict[tuple[str | None, str | None, tuple[str, ...]], tuple[str, int]] = field(
+    _chosen: dict[tuple[str | None, str | None, bool, tuple[str, ...]], tuple[str, int]] = field(
         default_factory=dict, repr=False
     )
     _corpora: dict[str, tuple[tuple[int, int], Corpus]] = field(default_factory=dict, repr=False)
@@ -170,36 +175,67 @@ class Lake:
         text: Texts = (),
         k: int = 10,
         *,
+        query: str | Node | None = None,
         where: str | None = None,
         per: str = "clip",
         not_texts: Texts = (),
         images: Texts = (),
         lidar: Texts = (),
         like: Texts = (),
+        not_like: Texts = (),
         encoder: str | None = None,
         explain: bool = False,
     ) -> Hits:
         """The k best clips (or frames, with `per="frame"`) for a text, among those that match `where`.
 
-        `images` and `lidar` (sweeps) are paths, `like` ids of readings or clips; several are fused, but not images with
-        sweeps. Vectors and encoder stay in memory for the next search. What is in damaged files is left out, which the
-        answer's `notes` tell; with `explain` its `plan` tells how it was found. Raises UsageError and NotFound as
-        `miner.search`, Damaged where nothing is left to ask.
+        `images` and `lidar` (sweeps) are paths, `like` ids of readings or clips, `query` is concepts joined by AND, OR,
+        NOT or a weighted sum: `truck AND night NOT rain` (`miner.query.text`). All that is given is added up; what is
+        of several sensors, per clip. Vectors and encoders stay in memory for the next search. What is in damaged files
+        is left out, which the answer's `notes` tell; with `explain` its `plan` tells how it was found. Raises
+        UsageError and NotFound as `miner.search`, Damaged where nothing is left to ask.
         """
-        lists = {"texts": text, "not_texts": not_texts, "images": images, "lidar": lidar, "like": like}
-        query = Query(
-            **{name: _tuple(values) for name, values in lists.items()}, k=k, where=where, per=per, encoder=encoder
+        lists = {"texts": text, "not_texts": not_texts, "images": images, "lidar": lidar}
+        lists |= {"like": like, "not_like": not_like}
+        asked = Query(
+            **{name: _tuple(values) for name, values in lists.items()},
+            query=query if query is None or isinstance(query, str) else query_text(query),
+            k=k,
+            where=where,
+            per=per,
+            encoder=encoder,
         )
         with readable(self.store):
-            corpus = self._corpus(query.encoder, query.modality(self.store))
-            encoder_of_query = self._encoder(corpus.index) if query.needs_encoder else None
-            found = search(self.store, query, encoder_of_query, corpus, Plan() if explain else None)
+            alone = len(asked.sensors(self.store)) < 2
+            sources = Sources(self.store, lambda sensor: self._corpus(encoder, sensor, alone), self._encoder)
+            found = search(self.store, asked, plan=Plan() if explain else None, sources=sources)
             return of_lake(found, self)
 
     def rare(self, k: int = 20, *, neighbours: int = 5, where: str | None = None, encoder: str | None = None) -> Hits:
         """The k clips that are least like the clips of other scenes, each with why. Raises as `miner.rare.rare`."""
         with readable(self.store):
             return of_lake(rare(self.store, k, neighbours, where, self._corpus(encoder, None)), self)
+
+    def concepts(self) -> list[dict[str, Any]]:
+        """The concepts a query can name: what each means, and for which encoders it is fitted, from which labels."""
+        return listing(self.store)
+
+    def fit_concepts(
+        self,
+        *names: str,
+        encoder: str | None = None,
+        prompts: Sequence[str] = (),
+        opposites: Sequence[str] = (),
+        labels: Sequence[str] = (),
+    ) -> Report:
+        """Fit concepts (all, if none is named) to the lake's vectors and labels, and keep that in table `concepts`.
+
+        With `prompts` the one named becomes a concept of the lake's own: sentences that say it, `opposites` that say
+        what is there instead, `labels` by which annotations go (patterns such as `vehicle.truck*`, `weather: rain`).
+        """
+        own = user_concept(names, tuple(prompts), tuple(opposites), tuple(labels))
+        reduction = to_fit(self.store, names, encoder, own)
+        run = self._run("concepts", {"names": [each.name for each in reduction.definitions]})
+        return self.executor.reduce(reduction, self.store, run)
 
     def verify(self, deep: bool = False) -> list[Check]:
         """Whether the lake holds what it says; `deep` reads every file and recording again: see `miner.verify`."""
@@ -258,23 +294,25 @@ class Lake:
                 return None
         return self._encoders[key]
 
-    def _corpus(self, encoder: str | None, modality: str | None) -> Corpus:
+    def _corpus(self, encoder: str | None, modality: str | None, alone: bool = True) -> Corpus:
         """Vectors and clips as they are now, kept until a table they come from changes."""
-        table = self._vectors(encoder, modality)
+        table = self._vectors(encoder, modality, alone)
         versions = self.store.version(table), self.store.version("clips")
         if table not in self._corpora or self._corpora[table][0] != versions:
             self._corpora.pop(table, None)  # memory for one of them is enough
             self._corpora[table] = (versions, Corpus.of(self.store, table, self.executor.notify))
         return self._corpora[table][1]
 
-    def _vectors(self, encoder: str | None, modality: str | None) -> str:
-        """The table that `choose_table` chooses, which is asked again when the lake has other tables or that one
+    def _vectors(self, encoder: str | None, modality: str | None, alone: bool) -> str:
+        """The table that `table_for` chooses, which is asked again when the lake has other tables or that one
         changed."""
         there = tuple(self.store.listed())
-        table, before = self._chosen.get((encoder, modality, there), ("", 0))
+        key = encoder, modality, alone, there
+        table, before = self._chosen.get(key, ("", 0))
         if not table or self.store.version(table) != before:
-            table = choose_table(self.store, encoder, modality)
-            self._chosen = {(encoder, modality, there): (table, self.store.version(table))}
+            table = table_for(self.store, encoder, modality, alone)
+            kept = {known: each for known, each in self._chosen.items() if known[-1] == there}
+            self._chosen = kept | {key: (table, self.store.version(table))}
         return table
 
 

@@ -208,6 +208,26 @@ INDEXES = pa.schema(
     ]
 )
 
+CONCEPTS = pa.schema(
+    [
+        _key("name"),
+        _key("encoder"),
+        _f("encoder_version", _STRING),
+        _f("origin", _STRING),  # vocabulary, or lake: the user's own
+        _f("prompts", pa.list_(_STRING)),
+        _f("opposites", pa.list_(_STRING)),
+        _f("labels", pa.list_(_STRING)),
+        _f("direction", pa.list_(pa.float32())),  # of unit length: the score of a row is its product with it
+        _f("method", _STRING),  # labels or contrast
+        _f("slope", pa.float64()),
+        _f("offset", pa.float64()),
+        _f("positives", pa.int64()),
+        _f("negatives", pa.int64()),
+        pa.field("brier", pa.float64()),
+        _f("table_version", pa.int64()),  # of the vectors it was fitted to
+    ]
+)
+
 LINEAGE = pa.schema(
     [
         _key("event_id"),
@@ -264,6 +284,7 @@ TABLES: dict[str, pa.Schema] = {
     "clusters": CLUSTERS,
     "duplicates": DUPLICATES,
     "indexes": INDEXES,
+    "concepts": CONCEPTS,
     "lineage": LINEAGE,
     "quarantine": QUARANTINE,
     "leases": LEASES,

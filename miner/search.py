@@ -1,50 +1,61 @@
-"""Search: texts, pictures, sweeps and examples in, ranked clips or frames out. The one implementation behind CLI, SDK
-and HTTP.
+"""Search: texts, pictures, sweeps, examples and concepts in, ranked clips or frames out. The one implementation behind
+CLI, SDK and HTTP.
 
-A query is one vector. What must match is a filter, applied before ranking, so k hits come back whenever k exist.
+A query is a tree (`miner.query.tree`). One that comes to a single vector is answered by the index; the rest is composed
+(`miner.query.compose`). What must match is a filter, applied before ranking, so k hits come back whenever k exist.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
-from pathlib import PurePath
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from embeddings.encoder import Encoder, TextEncoder, encode_all, encode_sweeps
-from kernels.spans import Ints
-from miner.corpus import Corpus, Vector
-from miner.decode.files import read_bytes
-from miner.decode.image import decode_image
-from miner.decode.sweep import decode_sweep, sweep_format
-from miner.decode.views import Region, crop_views, min_side_for
-from miner.embed import sweep_points
-from miner.encoders import get_encoder
-from miner.errors import BadInput, MinerError, NotFound, UnknownName, UsageError
+from embeddings.encoder import Encoder
+from miner.corpus import Corpus
+from miner.decode.views import Region
+from miner.errors import NotFound, UsageError
 from miner.files import files_of, index_id, scene_names
 from miner.hits import Hit, Hits
-from miner.indexes import Index
+from miner.query.compose import Asked, Composed, composed
 from miner.query.explain import Plan
 from miner.query.filters import parse_filter
-from miner.query.matching import matching
-from miner.query.plan import Ranked, best
-from miner.schema import IMPORTED
+from miner.query.matching import Matches, matching
+from miner.query.plan import EXACTLY, Ranked, best
+from miner.query.sought import Sought, seek
+from miner.query.sources import Sources, sources_of
+from miner.query.terms import is_one_vector, parts_of
+from miner.query.text import parse_query
+from miner.query.tree import (
+    Concept,
+    Disagree,
+    Frames,
+    Image,
+    Lidar,
+    Like,
+    Node,
+    Text,
+    Weighted,
+    check_string,
+    fuse,
+    leaves,
+)
+from miner.query.vectors import pairs_of
 from miner.store import Store, one_of
 
 MAX_K = 10_000
-MAX_TEXT = 1_000
 MAX_PARTS = 100
-NOT_WEIGHT = 0.5  # what is to be avoided counts less than what is sought, as in Rocchio (1971)
+_LISTS = ("texts", "not_texts", "images", "lidar", "like", "not_like")
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is sought: at least one of texts, images and LiDAR sweeps (paths or URIs), `like` (ids of readings or
-    clips).
+    """What is sought: at least one of `query` (as `miner.query.text` writes it), texts, images and LiDAR sweeps (paths
+    or URIs), `like` (ids of readings or clips). All of it is added up.
 
     Raises UsageError where a value is out of its limits, saying which are.
     """
@@ -54,6 +65,8 @@ class Query:
     images: tuple[str, ...] = ()
     lidar: tuple[str, ...] = ()
     like: tuple[str, ...] = ()
+    not_like: tuple[str, ...] = ()
+    query: str | None = None
     k: int = 10
     per: str = "clip"
     where: str | None = None
@@ -64,32 +77,40 @@ class Query:
             raise UsageError(f"k = {self.k!r}: expected a whole number from 1 to {MAX_K:,}")
         if self.per not in ("clip", "frame"):
             raise UsageError(f"per = {self.per!r}: expected 'clip' or 'frame'")
-        for name in ("texts", "not_texts", "images", "lidar", "like"):
+        for name in _LISTS:
             object.__setattr__(self, name, _strings(name, getattr(self, name)))
-        if not (self.texts or self.images or self.lidar or self.like):
+        if not (self.texts or self.images or self.lidar or self.like or self.query is not None):
             raise UsageError("nothing to search for", "Give a text, an image, a sweep or the id of something alike.")
-        if self.lidar and (self.texts or self.not_texts or self.images):
-            raise UsageError("texts and images find camera frames, a sweep finds sweeps: their vectors do not compare")
         if self.where is not None:
             parse_filter(self.where)
+        _ = self.tree
 
-    @property
-    def needs_encoder(self) -> bool:
-        """Whether anything has to be embedded; ids alone do not."""
-        return bool(self.texts or self.not_texts or self.images or self.lidar)
+    @cached_property
+    def tree(self) -> Node:
+        """All of the query as one tree."""
+        parts = list(parts_of(parse_query(self.query))) if self.query is not None else []
+        parts += [Weighted(Text(text)) for text in self.texts]
+        parts += [Weighted(Image(uri)) for uri in self.images]
+        parts += [Weighted(Lidar(uri)) for uri in self.lidar]
+        parts += [Weighted(Like(name)) for name in self.like]
+        parts += [Weighted(Text(text), -1) for text in self.not_texts]
+        parts += [Weighted(Like(name), -1) for name in self.not_like]
+        return fuse(tuple(parts))
 
-    def modality(self, store: Store) -> str | None:
-        """Whose vectors are compared: camera or lidar; None where ids of clips alone leave it open.
-
-        Raises UsageError for readings of several.
-        """
-        kinds = {"camera"} if self.texts or self.not_texts or self.images else {"lidar"} if self.lidar else set()
-        if self.like and store.exists("sample_data"):
-            named = store.scan("sample_data", ["modality"], one_of("sample_data_id", self.like))
-            kinds |= set(named["modality"].to_pylist())
-        if len(kinds) > 1:
-            raise UsageError(f"the query is of {' and '.join(sorted(kinds))} readings: their vectors do not compare")
-        return kinds.pop() if kinds else None
+    def sensors(self, store: Store) -> tuple[str, ...]:
+        """Whose readings are compared: camera, lidar, or both; none where ids of clips or counts leave it open."""
+        found: set[str] = set()
+        ids = []
+        for leaf in leaves(self.tree):
+            found |= {"camera"} if isinstance(leaf, Text | Image | Concept | Frames) else set()
+            found |= {"lidar"} if isinstance(leaf, Lidar) else set()
+            found |= {leaf.alike, leaf.unlike} if isinstance(leaf, Disagree) else set()
+            if isinstance(leaf, Like):
+                found |= {leaf.sensor} if leaf.sensor else set()
+                ids += [] if leaf.sensor else [leaf.id]
+        if ids and store.exists("sample_data"):
+            found |= set(store.scan("sample_data", ["modality"], one_of("sample_data_id", ids))["modality"].to_pylist())
+        return tuple(sorted(found))
 
     def to_dict(self) -> dict[str, Any]:
         """The query as JSON values."""
@@ -102,149 +123,115 @@ def _strings(name: str, values: Any) -> tuple[str, ...]:
         raise UsageError(f"{name} = {values!r}: expected a list of strings")
     if len(values) > MAX_PARTS:
         raise UsageError(f"{len(values)} {name}: at most {MAX_PARTS} are allowed")
-    for value in values:
-        if not value.strip():
-            raise UsageError(f"{name}: empty text", f"Expected 1 to {MAX_TEXT:,} characters.")
-        if len(value) > MAX_TEXT:
-            raise UsageError(f"{name}: a text of {len(value):,} characters; at most {MAX_TEXT:,} are allowed")
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            raise UsageError(f"{name}: {value!r} is not valid Unicode")
-    return tuple(values)
+    return tuple(check_string(name, value) for value in values)
 
 
 def search(
-    store: Store, query: Query, encoder: Encoder | None = None, corpus: Corpus | None = None, plan: Plan | None = None
+    store: Store,
+    query: Query,
+    encoder: Encoder | None = None,
+    corpus: Corpus | None = None,
+    plan: Plan | None = None,
+    sources: Sources | None = None,
 ) -> Hits:
     """The best `query.k` clips or frames, by score descending, then id.
 
-    A clip is as good as its best row, a frame as its best view. `encoder` and `corpus` are loaded where not given;
-    `plan` takes notes of the steps, and comes back with the hits.
-    Raises UsageError (an encoder other than the table's, a filter that makes no sense) and NotFound (no vectors, an
-    unknown id, no picture at a path).
+    A clip is as good as its best row, a frame as its best view. `encoder` and `corpus` (of one sensor), or `sources`
+    for all, are loaded where not given; `plan` takes notes of the steps, and comes back with the hits. Raises
+    UsageError (an encoder other than the table's, a filter that makes no sense) and NotFound (no vectors, an unknown
+    id, no picture at a path).
     """
-    corpus = corpus or Corpus.load(store, query.encoder, query.modality(store))
+    sources = sources or sources_of(store, query.encoder, encoder, corpus)
+    sensors = query.sensors(store) or (sources.corpus(None).index.modality,)
+    if query.per == "frame" and len(sensors) > 1:
+        said = " and ".join(sensors)
+        raise UsageError(f"the query is of {said} readings: their vectors do not compare", "Clips do: search per clip.")
+    corpora = [sources.corpus(sensor) for sensor in sensors]
     started = time.perf_counter()
-    examples = [_example(corpus, each) for each in query.like]
-    vector = _fused(corpus.index, query, encoder, [example.vector for example in examples])
-    if plan is not None:
-        plan.add("query", "texts, pictures, sweeps and examples as one vector", (1, 1), started)
-    if query.per == "clip" and not len(corpus.clips):
+    if query.per == "clip" and not any(len(corpus.clips) for corpus in corpora):
         raise NotFound(f"{store.uri} has no clips", "Make them with: miner cut LAKE, or search per frame.")
-    matches = matching(corpus, None if query.where is None else parse_filter(query.where), query.per, plan)
-    for example in examples:
-        matches = matches.without(example.itself)
-    found = best(matches, vector, query.k)
-    ranked = time.perf_counter()
-    hits = described(store, corpus, found)
-    if plan is not None:
-        plan.add("describe", "files, clips and scenes of the hits", (query.k, len(hits)), ranked)
+    answer = _nearest if is_one_vector(query.tree, sensors) else _composed
+    hits, notes = answer(query, sources, sensors, plan)
+    first = corpora[0]
     return Hits(
         lake=store.uri,
         query=query.to_dict(),
-        encoder=corpus.index.encoder,
-        index_id=index_id(corpus),
-        table_version=corpus.index.table_version,
+        encoder=first.index.encoder,
+        index_id=index_id(first),
+        table_version=first.index.table_version,
         elapsed_ms=round((time.perf_counter() - started) * 1e3, 3),
         hits=hits,
-        notes=corpus.asked.notes,
+        notes=tuple(dict.fromkeys([*notes, *(note for each in corpora for note in each.asked.notes)])),
         plan=None if plan is None else plan.to_dict(),
     )
 
 
-class _Example(NamedTuple):
-    """A reading or clip to look alike: its mean whole-frame vector (dim,), and the pairs that are it or its clip."""
-
-    vector: Vector
-    itself: Ints
+_Answer = tuple[tuple[Hit, ...], tuple[str, ...]]
 
 
-def _example(corpus: Corpus, name: str) -> _Example:
-    rows = corpus.readings.find(name)
-    pairs = corpus.pairs_of_rows(rows)[1] if len(rows) else corpus.pairs_of_clips(corpus.clip_ids.find(name))
-    if not len(pairs):
-        hint = "Ids are in the answers of search --json. Readings without a vector: miner verify LAKE."
-        raise NotFound(f"no reading or clip with vectors of {corpus.index.encoder!r} has the id {name!r}", hint)
-    itself = np.union1d(pairs, corpus.pairs_of_clips(np.setdiff1d(corpus.clip[pairs], [-1])))
-    chosen = np.unique(corpus.row[pairs])
-    regions = corpus.index.rows["region"].take(chosen)
-    whole = chosen[pc.is_null(regions).to_numpy().astype(np.bool_)]
-    return _Example(_unit(corpus.index.vectors(whole if len(whole) else chosen).sum(axis=0)), itself)
+def _nearest(query: Query, sources: Sources, sensors: tuple[str, ...], plan: Plan | None) -> _Answer:
+    """What is nearest to the one vector that the query comes to."""
+    started, corpus = time.perf_counter(), sources.corpus(sensors[0])
+    [sought] = seek(sources, parts_of(query.tree), sensors)
+    if plan is not None:
+        plan.add("query", "texts, pictures, sweeps and examples as one vector", (1, 1), started)
+    ask = replace(EXACTLY, kind=sought.asks)
+    found = best(_matches(query, corpus, plan), sought.vector, query.k, ask)
+    ranked = time.perf_counter()
+    evidence = _evidence(corpus, sought, found)
+    hits = described(sources.store, corpus, found)
+    if plan is not None:
+        plan.add("describe", "files, clips and scenes of the hits", (query.k, len(hits)), ranked)
+    return tuple(replace(hit, evidence=each) for hit, each in zip(hits, evidence, strict=True)), ()
 
 
-def _fused(index: Index, query: Query, encoder: Encoder | None, examples: list[Vector]) -> Vector:
-    """One unit vector (dim,) for the query: the sum of what is sought, minus half of what is not."""
-    sought, avoided = list(examples), []
-    if query.needs_encoder:
-        encoder = _matching(index, encoder)
-        sought += _text_vectors(encoder, query.texts)
-        avoided += _text_vectors(encoder, query.not_texts)
-        sought += [_image_vector(encoder, uri) for uri in query.images]
-        sought += [_sweep_vector(encoder, uri) for uri in query.lidar]
-    total: Vector = np.sum(np.stack(sought), axis=0)
-    return _unit(total - NOT_WEIGHT * np.sum(np.stack(avoided), axis=0) if avoided else total)
+def _composed(query: Query, sources: Sources, sensors: tuple[str, ...], plan: Plan | None) -> _Answer:
+    """What a query of several sensors or of concepts finds, each hit with what its score is made of."""
+    matches = {sensor: _matches(query, sources.corpus(sensor), plan) for sensor in sensors}
+    answer = composed(Asked(sources, query.tree, query.k, query.per, matches, plan))
+    ranked = time.perf_counter()
+    found: dict[int, Hit] = {}
+    for sensor in sensors:
+        corpus = sources.corpus(sensor)
+        places = [place for place, each in enumerate(answer.placed) if each.sensor == sensor]
+        if places:
+            found |= zip(places, described(sources.store, corpus, _ranked(corpus, answer, places)), strict=True)
+    hits = []
+    for place, each in enumerate(answer.placed):
+        why = ", ".join(f"{name} {value:.2f}" for name, value in each.evidence.items())
+        hits.append(replace(found[place], rank=place + 1, evidence=each.evidence, why=why))
+    if plan is not None:
+        plan.add("describe", "files, clips and scenes of the hits", (query.k, len(hits)), ranked)
+    said = [f"{sensor}: {sources.corpus(sensor).index.encoder}" for sensor in sensors]
+    return tuple(hits), (*answer.notes, *([f"vectors of {', '.join(said)}"] if len(sensors) > 1 else []))
 
 
-def _matching(index: Index, encoder: Encoder | None) -> Encoder:
-    """The encoder whose vectors the table has. Raises UsageError if the one given, or the one here, is another."""
-    try:
-        encoder = encoder or get_encoder(index.encoder, index.encoder_version)
-    except UnknownName as unknown:
-        hint = "Search with --like ID, or install the encoder."
-        raise UsageError(
-            f"table {index.table!r} has vectors of {index.encoder!r}: {unknown.message}", hint
-        ) from unknown
-    has, uses = (index.encoder, index.encoder_version), (encoder.name, encoder.version)
-    same = index.encoder == encoder.name and index.encoder_version in (encoder.version, IMPORTED)
-    if not same or index.dim != encoder.dim:
-        raise UsageError(
-            f"table {index.table!r} has {' '.join(has)} ({index.dim}), query uses {' '.join(uses)} ({encoder.dim})",
-            f"Choose the encoder of the table, or embed with this one: miner embed LAKE --encoder {encoder.name}",
-        )
-    return encoder
+def _matches(query: Query, corpus: Corpus, plan: Plan | None) -> Matches:
+    """What of a corpus may be found: what passes the filter, but no example itself and nothing of its clip."""
+    matches = matching(corpus, None if query.where is None else parse_filter(query.where), query.per, plan)
+    for leaf in leaves(query.tree):
+        if isinstance(leaf, Like):
+            matches = matches.without(pairs_of(corpus, leaf.id)[1])
+    return matches
 
 
-def _text_vectors(encoder: Encoder, texts: tuple[str, ...]) -> list[Vector]:
-    if not texts:
-        return []
-    if not isinstance(encoder, TextEncoder):
-        raise UsageError(f"encoder {encoder.name!r} knows no text", "Search with --image FILE or --like ID.")
-    return list(encoder.encode_text(list(texts)))
+def _ranked(corpus: Corpus, answer: Composed, places: list[int]) -> Ranked:
+    """Some of what was found as rows of a corpus, with the clip each was found for, where it was found for one."""
+    rows = np.array([answer.placed[place].row for place in places], np.int64)
+    scores = np.array([answer.placed[place].score for place in places], np.float32)
+    number = {clip: at for at, clip in enumerate(corpus.clips["clip_id"].to_pylist())}
+    first = np.searchsorted(corpus.row, rows)
+    clips = [number.get(answer.unit_ids[place], corpus.clip[at]) for place, at in zip(places, first, strict=True)]
+    return Ranked(rows, np.array(clips, np.int64), scores)
 
 
-def _image_vector(encoder: Encoder, uri: str) -> Vector:
-    """The vector of a whole picture. Raises NotFound for no such file, UsageError for no picture."""
-    size = encoder.input.size
-    try:
-        frame = decode_image(read_bytes(uri), PurePath(uri).suffix.lstrip("."), uri, min_side_for(size))
-    except BadInput as bad:
-        raise _refused("image", bad) from bad
-    vector: Vector = encode_all(encoder, crop_views(frame, [None], size))[0]
-    return vector
-
-
-def _sweep_vector(encoder: Encoder, uri: str) -> Vector:
-    """The vector of a LiDAR sweep. Raises NotFound for no such file, UsageError for no sweep."""
-    try:
-        data = read_bytes(uri)
-        sweep = decode_sweep(data, sweep_format(PurePath(uri).name, data), uri)
-    except BadInput as bad:
-        raise _refused("sweep", bad) from bad
-    vector: Vector = encode_sweeps(encoder, [sweep_points(sweep, encoder.input.size)])[0]
-    return vector
-
-
-def _refused(what: str, bad: BadInput) -> MinerError:
-    return (NotFound if bad.reason == "missing-file" else UsageError)(f"{what} {bad.detail} ({bad.reason})")
-
-
-def _unit(vector: Vector) -> Vector:
-    length = float(np.linalg.norm(vector))
-    if not np.isfinite(length):
-        raise UsageError("the query's vector is not finite: the encoder gave NaN or infinity")
-    if length < 1e-6:
-        raise UsageError("the parts of the query cancel each other out")
-    unit: Vector = (vector / length).astype(np.float32)
-    return unit
+def _evidence(corpus: Corpus, sought: Sought, found: Ranked) -> list[dict[str, float]]:
+    """The similarity of each row to every kind of part behind a vector."""
+    if len(sought.kinds) == 1:
+        return [{next(iter(sought.kinds)): score} for score in found.score.tolist()]
+    matrix = np.stack(list(sought.kinds.values())).T
+    values = corpus.index.vectors(found.row) @ matrix
+    return [dict(zip(sought.kinds, row, strict=True)) for row in values.tolist()]
 
 
 def described(store: Store, corpus: Corpus, found: Ranked) -> tuple[Hit, ...]:

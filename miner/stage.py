@@ -113,12 +113,16 @@ class Stage(ABC):
 
 
 class Reduction(ABC):
-    """Tables to table: replaces its own rows (those matching `owned`) in one commit, and only if an input changed."""
+    """Tables to table: replaces its own rows (those matching `owned`) in one commit, and only if an input changed.
+
+    `settings` are what the rows depend on beside the tables it reads.
+    """
 
     name: str
     reads: tuple[str, ...]
     output: Output
     owned: str = "true"
+    settings: str = ""
 
     @abstractmethod
     def compute(self, store: Store) -> pa.Table:

@@ -10,7 +10,7 @@ PUBLIC = {
 }
 LAKE = {
     *("ingest", "cut", "embed", "embed_from", "index", "search", "rare", "describe", "show", "verify"),
-    *("quarantine", "migrate", "compact", "restore", "versions"),
+    *("quarantine", "migrate", "compact", "restore", "versions", "concepts", "fit_concepts"),
     *("uri", "store", "executor", "settings"),
 }
 

@@ -18,8 +18,9 @@ from miner.corpus import Corpus
 from miner.errors import NotFound, UsageError
 from miner.facts import clip_facts
 from miner.ids import make_id
+from miner.query.sought import NOT_WEIGHT
 from miner.schema import ANNOTATIONS, CLIP_FACTS, CLIPS, SAMPLE_DATA, SCENES, check, embeddings_schema
-from miner.search import NOT_WEIGHT, Query, search
+from miner.search import Query, search
 from miner.store import Store
 
 ENCODER = load_encoder("hashing")
@@ -234,7 +235,8 @@ def test_the_answer_says_what_it_is_of(store: Store, corpus: Corpus) -> None:
     assert list(document) == ["lake", "query", "encoder", "index_id", "table_version", "elapsed_ms", "notes", "hits"]
     assert document["notes"] == []
     assert document["query"] == {
-        "texts": ["night"], "not_texts": [], "images": [], "lidar": [], "like": [], "k": 2, "per": "clip",
+        "texts": ["night"], "not_texts": [], "images": [], "lidar": [], "like": [], "not_like": [],
+        "query": None, "k": 2, "per": "clip",
         "where": "channel = 'CAM_FRONT'", "encoder": None,
     }  # fmt: skip
     assert (document["encoder"], document["table_version"]) == ("hashing", store.version("embeddings/hashing"))
@@ -243,7 +245,7 @@ def test_the_answer_says_what_it_is_of(store: Store, corpus: Corpus) -> None:
     assert list(first) == keys.split()
     assert first["uri"] == f"/data/{first['sample_data_id']}.jpg" and first["channel"] == "CAM_FRONT"
     assert first["start_ns"] <= first["timestamp_ns"] < first["end_ns"]
-    assert first["evidence"] == {"image": first["score"]} and first["rank"] == 1
+    assert first["evidence"] == {"text": first["score"]} and first["rank"] == 1
     assert hits[0].scene.startswith("drive ")
 
 
@@ -345,7 +347,7 @@ def test_examples_are_of_one_sensor_that_has_vectors(tmp_path: Path) -> None:
     mixed = ({"like": (camera, "lidar")}, {"like": ("lidar",), "texts": ("a",)}, {"like": (camera,), "lidar": ("x",)})
     for parts in mixed:
         with pytest.raises(UsageError, match="of camera and lidar readings: their vectors do not compare"):
-            search(store, Query(**parts), ENCODER)
+            search(store, Query(**parts, per="frame"), ENCODER)
     with pytest.raises(NotFound, match="no encoder takes radar readings"):
         search(store, Query(like=("radar",)))
     with pytest.raises(NotFound, match=r"no vectors of lidar readings yet(.|\n)*miner embed LAKE"):
