@@ -16,6 +16,11 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "lite": "embeddings.lite:LiteEncoder",
         "openclip": "embeddings.openclip:OpenClipEncoder",
     },
+    "miner.exporters": {
+        "jsonl": "miner.exporters.jsonl:JsonlExporter",
+        "parquet": "miner.exporters.parquet:ParquetExporter",
+        "webdataset": "miner.exporters.webdataset:WebDatasetExporter",
+    },
     "miner.readers": {
         "images": "miner.readers.images:ImagesReader",
         "kitti_object": "miner.readers.kitti_object:KittiObjectReader",

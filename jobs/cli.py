@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs import concepts, text, upkeep
+from jobs import concepts, datasets, text, upkeep
 from jobs.interrupts import INTERRUPTED
 from jobs.options import (
     AsJson,
@@ -53,6 +53,7 @@ app = typer.Typer(
 )
 app.add_typer(upkeep.app)
 app.add_typer(concepts.app, name="concepts")
+app.add_typer(datasets.app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -45,7 +45,7 @@ def clip_facts(scenes: pa.Table, sample_data: pa.Table, annotations: pa.Table, c
     rows = rows.append_column("num_frames", pa.array(frames, pa.int32()))
     rows = rows.append_column("num_sweeps", pa.array(sweeps, pa.int32()))
     rows = rows.append_column(
-        "categories", _categories(annotations, _spans(annotations, note_codes, sample_data), windows)
+        "categories", _categories(annotations, annotation_spans(annotations, note_codes, sample_data), windows)
     )
     return check(rows.select(CLIP_FACTS.names), CLIP_FACTS)
 
@@ -58,8 +58,8 @@ def _readings(sample_data: pa.Table, codes: Ints, windows: Spans) -> tuple[Ints,
     return np.bincount(clip[camera], minlength=count), np.bincount(clip[~camera], minlength=count)
 
 
-def _spans(annotations: pa.Table, codes: Ints, sample_data: pa.Table) -> Spans:
-    """When each annotation holds."""
+def annotation_spans(annotations: pa.Table, codes: Ints, sample_data: pa.Table) -> Spans:
+    """When each annotation holds, and the number of its scene (`codes`): as `clip_facts` says."""
     by_sample = sample_data.group_by("sample_id").aggregate([("timestamp_ns", "min")])
     times = pc.coalesce(
         annotations["timestamp_ns"],

@@ -36,6 +36,9 @@ NAMES = {
     "restore:between-tables": "the scenes that lose rows are out of `scenes`, the table is as it was",
     "compact:before-cleanup": "a table is compacted, its old files are there",
     "replace:between-tables": "a conflicting scene is out of one table and not of the next",
+    "dataset:between-tables": "the clips of a dataset version are there, its row in `versions` is not",
+    "export:before-rename": "a file of an export is written under a temporary name",
+    "export:between-parts": "a file of an export is there, the manifest does not list it",
     "migrate:between-tables": "one table has the new columns, the next has not",
 }
 _seen: Counter[str] = Counter()  # how often this process came by: a failpoint is of the process, as its environment is

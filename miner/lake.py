@@ -49,12 +49,16 @@ from miner.rare import rare
 from miner.readers import Reader, find_reader
 from miner.readers.places import place_of
 from miner.replacement import IngestReport, settle
+from miner.report.measure import Asked, measure
 from miner.restore import Known, Restoration, Restored, known_versions, restore
 from miner.restore import foresee as foresee_restore
 from miner.schema import SCHEMA_VERSION
 from miner.search import Query, search
+from miner.selection.run import Selected, freezing, select
+from miner.selection.spec import Spec
 from miner.sound import readable
 from miner.store import Store
+from miner.training_sets import Dataset, dataset, datasets, remove
 from miner.verify import Check, verify, verify_deep
 
 Texts = str | Path | Sequence[str | Path]
@@ -236,6 +240,33 @@ class Lake:
         reduction = to_fit(self.store, names, encoder, own)
         run = self._run("concepts", {"names": [each.name for each in reduction.definitions]})
         return self.executor.reduce(reduction, self.store, run)
+
+    # -- training sets -----------------------------------------------------------------------------------------------
+
+    def select(
+        self, spec: Spec | Mapping[str, Any] | str | Path, name: str | None = None, *, note: str | None = None
+    ) -> Selected:
+        """Choose clips by a spec (a mapping, or a YAML file: see `miner.selection.spec`); kept as the next version of
+        dataset `name`, or only shown. Raises Infeasible where they are to be kept and the lake has too few."""
+        return select(self, spec, name, note)
+
+    def dataset(self, name: str) -> Dataset:
+        """A dataset version by NAME@N, or the newest of NAME. Raises NotFound."""
+        return dataset(self.store, name)
+
+    def datasets(self) -> list[Dataset]:
+        """All dataset versions, by name and number."""
+        return datasets(self.store)
+
+    def report(self, asked: Asked | str | None = None) -> dict[str, Any]:
+        """How varied, representative, rare, complete and clean a dataset version is, or the whole lake: the numbers;
+        `miner.report.page.write_page` makes a page of them."""
+        with readable(self.store):
+            return measure(self.store, asked if isinstance(asked, Asked) else Asked(asked))
+
+    def forget_dataset(self, name: str) -> str:
+        """Remove a dataset version, and let go of the table versions it pins; gives NAME@N. Raises NotFound."""
+        return remove(self.store, name, freezing(self, "dataset rm", {"dataset": name}))
 
     def verify(self, deep: bool = False) -> list[Check]:
         """Whether the lake holds what it says; `deep` reads every file and recording again: see `miner.verify`."""

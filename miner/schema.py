@@ -268,6 +268,36 @@ DIGESTS = pa.schema(
     ]
 )
 
+SELECTIONS = pa.schema(
+    [
+        _key("version_id"),  # NAME@N of `versions`
+        _key("clip_id"),
+        _f("rank", pa.int32()),  # from 1
+        _f("strategy", _STRING),
+        _f("reason", _STRING),
+        _f("gain", pa.float64()),  # what the clip added, in the strategy's own measure
+    ]
+)
+
+VERSIONS = pa.schema(
+    [
+        _key("version_id"),  # NAME@N; the row comes last: a version without one is being made
+        _f("name", _STRING),
+        _f("number", pa.int32()),
+        pa.field("parent", _STRING),
+        _f("tables", pa.list_(pa.struct([_f("table", _STRING), _f("version", pa.int64())]))),  # pinned, and tagged so
+        _f("num_clips", pa.int64()),
+        _f("spec", _STRING),  # a JSON object
+        _f("digest", _STRING),  # of the spec
+        _f("report", _STRING),  # a JSON object: cells, gap, bound
+        pa.field("seed", pa.int64()),
+        pa.field("note", _STRING),
+        _f("run_id", _STRING),
+        _f("code_version", _STRING),
+        _f("created_ns", _TIME),
+    ]
+)
+
 LEASES = pa.schema([_key("table"), _f("run_id", _STRING), _f("owner", _STRING), _f("heartbeat_ns", _TIME)])
 
 TABLES: dict[str, pa.Schema] = {
@@ -285,6 +315,8 @@ TABLES: dict[str, pa.Schema] = {
     "duplicates": DUPLICATES,
     "indexes": INDEXES,
     "concepts": CONCEPTS,
+    "selections": SELECTIONS,
+    "versions": VERSIONS,
     "lineage": LINEAGE,
     "quarantine": QUARANTINE,
     "leases": LEASES,

@@ -167,7 +167,8 @@ class _Handler(BaseHTTPRequestHandler):
     proxy: Proxy
 
     def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunked = self.headers.get("Transfer-Encoding", "").lower() == "chunked"
+        body = self._chunks() if chunked else self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.proxy.fault_for(f"{self.command} {self.path}")
         if fault is None:
             self._forward(body)
@@ -176,6 +177,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         else:
             self._refuse(fault.status)
+
+    def _chunks(self) -> bytes:
+        """A body of no stated length, as Arrow uploads parts."""
+        body = b""
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass  # trailers
+        return body
 
     def _forward(self, body: bytes) -> None:
         connection = HTTPConnection(urlsplit(self.proxy.upstream).netloc, timeout=60)

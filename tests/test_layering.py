@@ -34,11 +34,14 @@ WRAPPERS = {
     "zstandard": {"miner/decode/mcap.py"},
     "lz4": {"miner/decode/mcap.py"},
     "matplotlib": {"miner/show.py", "miner/hits.py"},
-    "jinja2": {"jobs/demo_page.py"},
-    "typer": {"jobs/cli.py", "jobs/concepts.py", "jobs/options.py", "jobs/upkeep.py"},
+    "jinja2": {"jobs/demo_page.py", "miner/report/page.py"},
+    "typer": {"jobs/cli.py", "jobs/concepts.py", "jobs/datasets.py", "jobs/options.py", "jobs/upkeep.py"},
     "rich": {"jobs/progress.py"},
-    "pydantic": {"jobs"},
-    "yaml": {"jobs/config.py", "miner/readers/labels.py", "miner/query/document.py", "miner/concepts/vocabulary.py"},
+    "pydantic": {"jobs", "miner/selection/spec.py"},
+    "yaml": {
+        *("jobs/config.py", "miner/readers/labels.py", "miner/query/document.py", "miner/concepts/vocabulary.py"),
+        "miner/selection/spec.py",
+    },
 }
 # Never at the top of a module: `miner --help`, `miner ls` and `import miner` must stay quick.
 LAZY = {

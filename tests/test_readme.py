@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from benchmarks.readme import filled
+from tests.jobs.command import Miner, miner  # noqa: F401  a fixture
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -35,7 +34,7 @@ def test_tables_are_generated() -> None:
     assert filled(README) == README, "run: python -m benchmarks.readme"
 
 
-def test_commands_run_as_written(tmp_path: Path) -> None:
+def test_commands_run_as_written(tmp_path: Path, miner: Miner, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """Every `miner` line of README on a lake made from simulated drives under the names README uses."""
     from miner.lake import create
     from miner.simulation import Spec, record
@@ -47,20 +46,24 @@ def test_commands_run_as_written(tmp_path: Path) -> None:
     lake.cut()
     lake.embed(["lite", "descriptor"], "whole")
     lake.index()
+    [spec] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    for words, here in (("500", "1"), ("100", "0"), ("dataset = 'nuscenes'", "num_frames > 0"), (", radius: 0.02", "")):
+        assert words in spec
+        spec = spec.replace(words, here, 1)
+    (tmp_path / "spec.yaml").write_text(spec)  # as written, for a lake of two clips
     clip = lake.store.scan("clips")["clip_id"][0].as_py()
     scene = lake.store.scan("scenes")["name"][0].as_py()
     sweep = next(drives.rglob("*.bin"))
     assert len(COMMANDS) >= 9
+    monkeypatch.chdir(tmp_path)
     for command in COMMANDS:
         words = shlex.split(command.replace("CLIP_ID", clip).replace("scene-0061", scene))
         places = {"/data/nuscenes": str(drives), "sweep.bin": str(sweep)}
         words = [places.get(word, word) for word in words]
         if words[1] == "ingest":
             words.append("--dry-run")  # README's default executor starts Ray: the engine's tests do
-        done = subprocess.run(
-            [sys.executable, "-m", "jobs.cli", *words[1:]], capture_output=True, text=True, cwd=tmp_path
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        done = miner(*words[1:])
+        assert done.code == 0, f"{command}\n{done.err}"
 
 
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "CHANGELOG.md"])

@@ -11,6 +11,7 @@ PUBLIC = {
 LAKE = {
     *("ingest", "cut", "embed", "embed_from", "index", "search", "rare", "describe", "show", "verify"),
     *("quarantine", "migrate", "compact", "restore", "versions", "concepts", "fit_concepts"),
+    *("select", "dataset", "datasets", "forget_dataset", "report"),
     *("uri", "store", "executor", "settings"),
 }
 

@@ -48,7 +48,7 @@ COMPACT = {
     "lineage:before": "slow",
     "lineage:after": "slow",
 }
-ELSEWHERE = ("replace:", "migrate:", "restore:")  # windows of other commands, in their tests
+ELSEWHERE = ("dataset:", "export:", "replace:", "migrate:", "restore:")  # windows of other commands, in their tests
 
 
 def marked(windows: dict[str, str]) -> list[object]:

@@ -17,6 +17,10 @@ from miner.schema import TABLES
 from miner.verify import verify, verify_deep
 from tests.recordings import write_drives
 
+UNWRITTEN = TABLES.keys() - {  # by ingest and index
+    *("annotations", "assets", "clip_facts", "clips", "digests"),
+    *("indexes", "leases", "lineage", "quarantine", "sample_data", "scenes"),
+}
 VECTORS = "embeddings/hashing"
 
 
@@ -300,7 +304,7 @@ def test_what_only_earlier_versions_have_is_told_and_no_failure(lake: Lake) -> N
     assert any("earlier versions" in check.name and check.detail for check in verdict.checks)
 
 
-@pytest.mark.parametrize("table", sorted({*TABLES, VECTORS} - {"leases"}))
+@pytest.mark.parametrize("table", sorted({*TABLES, VECTORS} - {"leases", *UNWRITTEN}))
 def test_a_table_that_cannot_be_read_hides_no_other(lake: Lake, table: str) -> None:
     """Every file of a table cut short, which Lance refuses in its own ways."""
     for path in Path(lake.uri, f"{table}.lance").glob("*/*.[lm]*"):

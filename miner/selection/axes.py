@@ -1,0 +1,226 @@
+"""Axes along which a set spreads (weather, place, class, ...), their cells, and how many clips each should have."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from miner.errors import UnknownName, UsageError
+from miner.query.columns import CLIP_COLUMNS, TEXT
+from miner.query.filters import parse_filter
+from miner.selection.program import Cell
+from miner.selection.spec import Spec, Target
+
+Bools = NDArray[np.bool_]
+CLASS = "class"  # the axis of what objects a clip shows: it may have several values, or none
+MAX_CELLS = 10_000
+_WHOLE = 1e-9
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Values of clips along an axis: `members` (n, values) bool, of each value which clips have it."""
+
+    name: str
+    values: tuple[str, ...]
+    members: Bools
+
+    def of(self, value: str) -> Bools:
+        """Which clips have the value; none for one that no clip has."""
+        if value in self.values:
+            return self.members[:, self.values.index(value)]
+        return np.zeros(len(self.members), np.bool_)
+
+
+@dataclass(frozen=True)
+class Demand:
+    """A cell of the program, the clips in it (n,) and what it is of: a target or a quota; `hint` on a likely slip."""
+
+    cell: Cell
+    members: Bools
+    kind: str
+    hint: str = ""
+
+
+def matching(facts: pa.Table, text: str) -> Bools:
+    """Which rows of `clip_facts` match a filter. Raises UsageError, also for columns that are not of a clip."""
+    where = parse_filter(text)
+    if foreign := set(where.columns) - set(facts.column_names):
+        raise UsageError(
+            f"filter {text!r}: {', '.join(sorted(foreign))} is no column of a clip", "Choose clips, not readings."
+        )
+    if where.scores:
+        raise UsageError(
+            f"filter {text!r}: a spec asks for scores by itself", "Say: scarcity: {scorer: ..., at_least: ...}"
+        )
+    return where.mask(where.clip_columns(facts))
+
+
+class Axes:
+    """The axes of a table of `clip_facts` rows: columns of text, kinds of labels, classes of objects, and own ones."""
+
+    def __init__(self, facts: pa.Table, own: Mapping[str, Mapping[str, str]]) -> None:
+        self._facts, self._own = facts, own
+        entries = facts["categories"].combine_chunks()
+        self._row = pc.list_parent_indices(entries).to_numpy(zero_copy_only=False)
+        self._names: list[str] = pc.list_flatten(entries).field("name").to_pylist()
+        self._known: dict[str, Axis] = {}
+
+    def names(self) -> list[str]:
+        """All axes that there are, sorted."""
+        labels = {name.partition(": ")[0] for name in self._names if ": " in name}
+        columns = {name for name, kind in CLIP_COLUMNS.items() if kind == TEXT and name in self._facts.column_names}
+        return sorted({*labels, *columns, *self._own, CLASS})
+
+    def axis(self, name: str) -> Axis:
+        """An axis by name. Raises UnknownName listing those that there are."""
+        if name not in self._known:
+            self._known[name] = self._made(name)
+        return self._known[name]
+
+    def _made(self, name: str) -> Axis:
+        if name in self._own:
+            masks = {value: matching(self._facts, text) for value, text in self._own[name].items()}
+            return Axis(name, tuple(masks), np.column_stack([*masks.values()]) if masks else self._nothing())
+        if name not in self.names():
+            raise UnknownName.of("axis", name, self.names())
+        if name in self._facts.column_names:
+            column = self._facts[name].combine_chunks()
+            rows, values = np.arange(len(column)), column.to_pylist()
+        elif name == CLASS:
+            found = [(row, each) for row, each in zip(self._row, self._names, strict=True) if ": " not in each]
+            rows, values = np.array([row for row, _ in found], np.int64), [each for _, each in found]
+        else:
+            prefix = f"{name}: "
+            found = [(row, each) for row, each in zip(self._row, self._names, strict=True) if each.startswith(prefix)]
+            rows = np.array([row for row, _ in found], np.int64)
+            values = [each.removeprefix(prefix) for _, each in found]
+        distinct = sorted({value for value in values if value is not None})
+        members = np.zeros((len(self._facts), len(distinct)), np.bool_)
+        number = {value: place for place, value in enumerate(distinct)}
+        known = [(row, number[value]) for row, value in zip(rows, values, strict=True) if value is not None]
+        if known:
+            members[tuple(np.array(known).T)] = True
+        return Axis(name, tuple(distinct), members)
+
+    def _nothing(self) -> Bools:
+        return np.zeros((len(self._facts), 0), np.bool_)
+
+
+def demands(spec: Spec, axes: Axes, facts: pa.Table, candidates: Bools) -> list[Demand]:
+    """What a spec wants of which clips. `candidates` (n,) are the clips that match its `from`.
+
+    Raises UsageError for shares that make no sense, UnknownName for axes.
+    """
+    found = [demand for target in spec.targets for demand in _of_target(spec, target, axes, candidates)]
+    for quota in spec.quotas:
+        if quota.at_most is not None and quota.at_least > quota.at_most:
+            raise UsageError(
+                f"quota {quota.name or quota.where!r}: at_least {quota.at_least} > at_most {quota.at_most}"
+            )
+        cell = Cell(quota.name or quota.where, None, quota.at_least, quota.at_most)
+        found.append(Demand(cell, matching(facts, quota.where), "quota"))
+    if len(found) > MAX_CELLS:
+        raise UsageError(f"the spec makes {len(found):,} cells, at most {MAX_CELLS:,} are allowed")
+    return found
+
+
+def _of_target(spec: Spec, target: Target, axes: Axes, candidates: Bools) -> list[Demand]:
+    along = [axes.axis(name) for name in target.over]
+    if isinstance(target.shares, str):
+        shares = _implied(target.shares, along, candidates)
+    else:
+        shares = dict(_flat(target.shares, along, ()))
+    said = ", ".join(target.over)
+    total = sum(shares.values())
+    single = all((axis.members.sum(axis=1) <= 1).all() for axis in along)
+    if not shares and isinstance(target.shares, str):
+        return []  # there is no candidate to follow
+    if not shares or any(not 0 <= share <= 1 for share in shares.values()) or (single and total > 1 + 1e-6):
+        raise UsageError(
+            f"target over {said}: shares {_shown(shares)} add up to {total:g}", "Each is 0 to 1, all at most 1."
+        )
+    counts = apportion(np.array([*shares.values()]) * spec.budget) if single else _rounded(shares, spec.budget)
+    return [
+        Demand(Cell(_name(along, path), int(count)), _members(along, path), "target", _hint(along, path))
+        for path, count in zip(shares, counts, strict=True)
+    ]
+
+
+def apportion(wanted: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Whole numbers for `wanted` >= 0 that add up to its rounded sum: largest remainders (Hamilton), first of ties."""
+    whole = np.floor(wanted + _WHOLE)
+    left = round(float(wanted.sum())) - int(whole.sum())
+    order = np.argsort(-(wanted - whole).round(9), kind="stable")
+    whole[order[: max(left, 0)]] += 1
+    return whole.astype(np.int64)
+
+
+def _rounded(shares: Mapping[Any, float], budget: int) -> NDArray[np.int64]:
+    return np.round(np.array([*shares.values()]) * budget).astype(np.int64)
+
+
+def _implied(rule: str, along: Sequence[Axis], candidates: Bools) -> dict[tuple[str, ...], float]:
+    """Shares of all combinations that candidates have: equal ones, or as many as there are."""
+    sizes = {path: int((_members(along, path) & candidates).sum()) for path in _paths(along)}
+    there = {path: size for path, size in sizes.items() if size}
+    total = max(int(candidates.sum()), 1)
+    return {path: 1 / len(there) if rule == "uniform" else size / total for path, size in there.items()}
+
+
+def _paths(along: Sequence[Axis]) -> Iterator[tuple[str, ...]]:
+    if not along:
+        yield ()
+        return
+    for value in along[0].values:
+        for rest in _paths(along[1:]):
+            yield (value, *rest)
+
+
+def _flat(
+    shares: Mapping[str, Any], along: Sequence[Axis], path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Nested shares as paths; a path that ends early holds for all that is below."""
+    for value, share in shares.items():
+        here = (*path, str(value))
+        if isinstance(share, Mapping):
+            if len(here) == len(along):
+                raise UsageError(
+                    f"shares of {' / '.join(here)} go deeper than the axes: {', '.join(a.name for a in along)}"
+                )
+            yield from _flat(share, along, here)
+        elif isinstance(share, bool) or not isinstance(share, int | float):
+            raise UsageError(f"share of {' / '.join(here)} is {share!r}, expected a number from 0 to 1")
+        else:
+            yield here, float(share)
+
+
+def _members(along: Sequence[Axis], path: Sequence[str]) -> Bools:
+    members = np.ones(len(along[0].members), np.bool_)
+    for axis, value in zip(along, path, strict=False):
+        members &= axis.of(value)
+    return members
+
+
+def _name(along: Sequence[Axis], path: Sequence[str]) -> str:
+    return ", ".join(f"{axis.name}: {value}" for axis, value in zip(along, path, strict=False))
+
+
+def _hint(along: Sequence[Axis], path: Sequence[str]) -> str:
+    """What may be meant by a value that no clip has."""
+    for axis, value in zip(along, path, strict=False):
+        if value not in axis.values:
+            near = difflib.get_close_matches(value, axis.values, n=1)
+            return f"no clip has {axis.name}: {value}" + (f"; did you mean {near[0]!r}?" if near else "")
+    return ""
+
+
+def _shown(shares: Mapping[tuple[str, ...], float]) -> str:
+    return ", ".join(f"{'/'.join(path)} {share:g}" for path, share in list(shares.items())[:6])
