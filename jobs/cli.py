@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs import concepts, datasets, text, upkeep
+from jobs import clusters, concepts, datasets, text, upkeep
 from jobs.interrupts import INTERRUPTED
 from jobs.options import (
     AsJson,
     ClipSeconds,
     ConfigFile,
+    ConfigLake,
     DryRun,
     Encoders,
     ExecutorOpt,
@@ -32,6 +33,7 @@ from jobs.options import (
     Settings,
     UnitTimeout,
     Views,
+    WaitNodes,
     engine_options,
     go,
     listener,
@@ -54,6 +56,7 @@ app = typer.Typer(
 app.add_typer(upkeep.app)
 app.add_typer(concepts.app, name="concepts")
 app.add_typer(datasets.app)
+app.add_typer(clusters.app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -75,8 +78,8 @@ def options(
 
 @app.command(epilog="Example: **miner ingest /data/nuscenes --lake lake**")
 def ingest(
-    source: Annotated[str, typer.Argument(help="Folder of recordings.", show_default=False)],
-    lake: LakeOpt,
+    source: Annotated[str | None, typer.Argument(help="Folder of recordings.", show_default=False)] = None,
+    lake: LakeOpt = None,
     reader: Annotated[str | None, typer.Option(help="Dataset format; detected if not given.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Name of the dataset in the lake.")] = None,
     on_conflict: Annotated[
@@ -91,6 +94,7 @@ def ingest(
     set_: Settings = None,
     num_gpus: Gpus = None,
     memory_gb: MemoryGb = None,
+    wait_nodes: WaitNodes = None,
     unit_timeout: UnitTimeout = None,
     no_wait: NoWait = False,
     retry_quarantined: Retry = False,
@@ -111,14 +115,14 @@ def ingest(
         "views": views,
     }
     given |= {"clip_seconds": clip_seconds, "num_gpus": num_gpus}
-    limits = {"memory_gb": memory_gb, "unit_timeout_s": unit_timeout}
+    limits = {"memory_gb": memory_gb, "wait_nodes_s": wait_nodes, "unit_timeout_s": unit_timeout}
     given |= engine_options(executor, no_wait, max_bad, retry_quarantined, **limits)
     go(resolved(job.IngestConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
 
 
 @app.command(epilog="Example: **miner cut lake --clip-seconds 5**")
 def cut(
-    lake: LakeArg,
+    lake: ConfigLake = None,
     clip_seconds: ClipSeconds = None,
     executor: ExecutorOpt = None,
     config: ConfigFile = None,
@@ -137,7 +141,7 @@ def cut(
 
 @app.command(epilog="Example: **miner embed lake --encoder openclip:ViT-B-32/laion2b_s34b_b79k**")
 def embed(
-    lake: LakeArg,
+    lake: ConfigLake = None,
     encoder: Encoders = None,
     views: Views = None,
     from_: Annotated[Path | None, typer.Option("--from", help="Vectors you have: .parquet or .npy.")] = None,
@@ -146,6 +150,7 @@ def embed(
     set_: Settings = None,
     num_gpus: Gpus = None,
     memory_gb: MemoryGb = None,
+    wait_nodes: WaitNodes = None,
     unit_timeout: UnitTimeout = None,
     no_wait: NoWait = False,
     retry_quarantined: Retry = False,
@@ -160,7 +165,7 @@ def embed(
     """
     from jobs import embed as job
 
-    limits = {"memory_gb": memory_gb, "unit_timeout_s": unit_timeout}
+    limits = {"memory_gb": memory_gb, "wait_nodes_s": wait_nodes, "unit_timeout_s": unit_timeout}
     given: dict[str, Any] = {"lake": lake, "encoder": encoder}
     given |= engine_options(executor, no_wait, max_bad, retry_quarantined, **limits)
     if from_ is None:
@@ -175,7 +180,7 @@ def embed(
 
 @app.command(epilog="Example: **miner index lake**")
 def index(
-    lake: LakeArg,
+    lake: ConfigLake = None,
     executor: ExecutorOpt = None,
     config: ConfigFile = None,
     set_: Settings = None,
@@ -325,10 +330,10 @@ def _warn(hits: Hits) -> None:
         sys.stderr.write(f"miner: {note}\n")
 
 
-def main() -> None:
+def main(args: list[str] | None = None) -> None:
     """Entry point: exit codes of the design, errors as what, where, why and next step."""
     try:
-        code = app(standalone_mode=False)  # typer gives back the code of an Exit, 130 for an interrupt
+        code = app(args, standalone_mode=False)  # typer gives back the code of an Exit, 130 for an interrupt
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except MinerError as error:

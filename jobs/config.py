@@ -31,6 +31,9 @@ class JobConfig(BaseModel):
     retry_quarantined: bool = Field(False, description="try again what is in quarantine")
     unit_timeout_s: float = Field(300.0, gt=0, description="seconds a file or scene may take to read; then quarantine")
     memory_gb: float | None = Field(None, gt=0, description="memory each Ray worker is given; 1 GB is 10^9 bytes")
+    wait_nodes_s: float = Field(
+        0.0, ge=0, description="seconds to wait for a cluster's first node that starts on demand"
+    )
     wait: bool = Field(True, description="wait for another run that holds the lake's tables")
     max_bad: float = Field(0.01, ge=0, le=1, description="share of quarantined units above which the job ends with 3")
 
@@ -76,6 +79,12 @@ def resolve(
         where = origin.get(str(first["loc"][0]), "") if first["loc"] else ""
         message = f"{where}{key} = {masked(repr(first.get('input')))}: {first['msg']}"
         raise UsageError(message, f"See: miner {verb} --help") from error
+
+
+def stated(file: Path | None, settings: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What file, `key=value` texts and command line say, unchecked: for whoever does not run the job itself."""
+    values = _from_file(file) if file else {}
+    return values | dict(_setting(text) for text in settings) | {k: v for k, v in given.items() if v is not None}
 
 
 def _from_file(file: Path) -> dict[str, Any]:

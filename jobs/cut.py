@@ -32,3 +32,11 @@ def plan(config: CutConfig) -> dict[str, Any]:
     """What `run` would do, without writing anything."""
     store = Store.open(config.lake)
     return plan_document("cut", store, [config.cut_stage(store)])
+
+
+if __name__ == "__main__":  # for `ray job submit -- python -m jobs.cut --config x.yaml`
+    import sys
+
+    from jobs.cli import main
+
+    main(["cut", *sys.argv[1:]])

@@ -67,3 +67,11 @@ def plan(config: EmbedConfig) -> dict[str, Any]:
 def plan_import(config: ImportConfig) -> dict[str, Any]:
     """What `run_import` would do, without writing anything."""
     return plan_document("embed", Store.open(config.lake), [ImportStage(config.file, config.encoder)])
+
+
+if __name__ == "__main__":  # for `ray job submit -- python -m jobs.embed --config x.yaml`
+    import sys
+
+    from jobs.cli import main
+
+    main(["embed", *sys.argv[1:]])

@@ -7,6 +7,7 @@ and commits. Decoded pixels and vectors never travel. What is exact about the re
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import socket
@@ -20,6 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from jobs.resources import places, shown, too_small
 from miner.disk import AGAIN, DiskError, room
 from miner.errors import MinerError
 from miner.executor import Executor, replace_rows
@@ -32,6 +34,7 @@ _CPUS_PER_ACTOR = 0.9  # a whole CPU each would leave none for Ray Data's own ta
 _RESTARTS = 1
 _KNOCK_S = 2.0
 _ANSWER_S = 60.0
+_NODES_S = 2.0
 _THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
@@ -75,13 +78,15 @@ class RayExecutor(Executor):
     """Ray Data over a cluster of its own on this machine (`address="local"`), or over the one at `address`.
 
     `num_cpus` and `num_gpus` are those of its own cluster; Ray looks for itself where they are None. `memory_gb` (10^9
-    bytes) is what Ray sets aside for each worker.
+    bytes) is what Ray sets aside for each worker. `wait_nodes_s` is how long to wait for a first node that a worker
+    fits on: with more than 0 the cluster starts nodes on demand, and the pool of workers grows with it.
     """
 
     address: str = "local"
     num_cpus: int | None = None
     num_gpus: int | None = None
     memory_gb: float | None = None
+    wait_nodes_s: float = 0.0
 
     @property
     def workers(self) -> int:
@@ -93,9 +98,9 @@ class RayExecutor(Executor):
         from ray.exceptions import RayError
         from ray.util.annotations import RayDeprecationWarning
 
-        need, nodes = self._need(stage), _alive(ray)
-        places = _places(stage, need, nodes)
-        missing = len(blocks)
+        need = self._need(stage)
+        fitting = self._fitting(ray, stage, need)
+        nodes, missing = _alive(ray), len(blocks)
         try:
             source = ray.data.from_arrow_refs([ray.put(_packed(block)) for block in blocks])
             with warnings.catch_warnings():
@@ -103,7 +108,7 @@ class RayExecutor(Executor):
                 # it.
                 warnings.simplefilter("ignore", RayDeprecationWarning)
                 receipts = source.map_batches(
-                    **self._placement(stage, store, min(places, self.workers, len(blocks))),
+                    **self._placement(stage, store, min(fitting, self.workers), len(blocks)),
                     batch_size=1,
                     batch_format="pyarrow",
                     zero_copy_batch=True,
@@ -143,8 +148,21 @@ class RayExecutor(Executor):
             need["memory"] = self.memory_gb * 1e9
         return need
 
-    def _placement(self, stage: Stage, store: Store, size: int) -> dict[str, Any]:
-        """Actors, `size` of them, for a stage that loads something; tasks, which reuse processes, for another."""
+    def _fitting(self, ray: Any, stage: Stage, need: Mapping[str, float]) -> int:
+        """How many workers fit on the nodes, as soon as one does. Raises MinerError if none ever will."""
+        deadline = time.monotonic() + self.wait_nodes_s
+        while not (fitting := places(need, totals := [node["Resources"] for node in _alive(ray).values()])):
+            if time.monotonic() >= deadline:
+                raise too_small(f"stage {stage.name}", need, totals)
+            from ray.autoscaler.sdk import request_resources
+
+            self.notify(f"no node has {shown(need)} yet; waiting for one")
+            request_resources(bundles=[{kind: math.ceil(much) for kind, much in need.items()}])
+            time.sleep(_NODES_S)
+        return fitting
+
+    def _placement(self, stage: Stage, store: Store, fitting: int, blocks: int) -> dict[str, Any]:
+        """Actors for a stage that loads something; tasks, which reuse processes, for another."""
         made_with = (stage, store, self.unit_timeout_s)
         if not stage.loads:
             return {"fn": _work, "fn_args": made_with, "num_cpus": 1, "max_retries": _RESTARTS}
@@ -153,7 +171,9 @@ class RayExecutor(Executor):
         return {
             "fn": _RayWorker,
             "fn_constructor_args": made_with,
-            "compute": ray.data.ActorPoolStrategy(size=size),
+            "compute": ray.data.ActorPoolStrategy(
+                min_size=min(fitting, blocks), max_size=blocks if self.wait_nodes_s else min(fitting, blocks)
+            ),
             "num_cpus": _CPUS_PER_ACTOR,
             "max_restarts": -1,  # an actor that is not started again would leave its blocks waiting for ever
             "max_task_retries": _RESTARTS,
@@ -175,7 +195,7 @@ class RayExecutor(Executor):
             with warnings.catch_warnings(), _silent_stderr():
                 warnings.filterwarnings("ignore", "lance is not fork-safe")  # Ray forks only to start other programs
                 ray.init(address=self.address, runtime_env=environment, **quiet, **own)
-            self.notify(f"Ray is up after {time.perf_counter() - started:.1f} s: {_shown(ray.cluster_resources())}")
+            self.notify(f"Ray is up after {time.perf_counter() - started:.1f} s: {shown(ray.cluster_resources())}")
             # What becomes of its workers we tell ourselves: Ray would print it to stdout, where the result is to be.
             ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
             threading.Thread(target=_watch_head, args=(ray, self.notify), daemon=True).start()
@@ -208,19 +228,6 @@ def _cause(error: Exception) -> str:
 def _alive(ray: Any) -> dict[str, dict[str, Any]]:
     """The nodes of the cluster by id."""
     return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
-
-
-def _places(stage: Stage, need: Mapping[str, float], nodes: Mapping[str, dict[str, Any]]) -> int:
-    """How many workers that need so much fit on the nodes. Raises MinerError if not one does: Ray would wait."""
-    totals = [node["Resources"] for node in nodes.values()]
-    places = sum(int(min(total.get(kind, 0) / much for kind, much in need.items())) for total in totals)
-    if not places:
-        found = "; ".join(_shown(total) for total in totals)
-        raise MinerError(
-            f"stage {stage.name} asks for {_shown(need)} a worker; no node of the cluster has so much: {found}",
-            "Ask for less (--num-gpus, --memory-gb), or run it on a cluster that has it.",
-        )
-    return places
 
 
 def _raise_if_fatal(ray: Any, error: Exception) -> None:
@@ -265,8 +272,3 @@ def _watch_head(ray: Any, notify: Callable[[str], None]) -> None:
         time.sleep(_KNOCK_S)
     if ray.is_initialized():
         notify(f"the head of the Ray cluster, {head}, does not answer; without it Ray ends this run. {AGAIN}")
-
-
-def _shown(resources: Mapping[str, float]) -> str:
-    memory = f", {resources['memory'] / 1e9:.1f} GB memory" if "memory" in resources else ""
-    return f"{resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU{memory}"

@@ -27,3 +27,11 @@ def run(config: IndexConfig, listener: Listener) -> Result:
     """Bring the lake's indexes up to its tables."""
     lake = open_lake(config, listener)
     return Result("index", lake.uri, lake.index(), {}, config.max_bad)
+
+
+if __name__ == "__main__":  # for `ray job submit -- python -m jobs.index --config x.yaml`
+    import sys
+
+    from jobs.cli import main
+
+    main(["index", *sys.argv[1:]])

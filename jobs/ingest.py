@@ -66,3 +66,11 @@ def plan(config: IngestConfig) -> dict[str, Any]:
         stages += [config.cut_stage(store), config.embed_stage(store)]
     facts = {"source": config.source, "reader": reader.name, **foresee(store, reader, config.on_conflict)}
     return plan_document("ingest", store, stages, facts)
+
+
+if __name__ == "__main__":  # for `ray job submit -- python -m jobs.ingest --config x.yaml`
+    import sys
+
+    from jobs.cli import main
+
+    main(["ingest", *sys.argv[1:]])

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from jobs.run import Listener, Result
 
 LakeArg = Annotated[str, typer.Argument(help="Folder or URI of the lake.", show_default=False)]
-LakeOpt = Annotated[str, typer.Option("--lake", help="Folder or URI of the lake.", show_default=False)]
+ConfigLake = Annotated[str | None, typer.Argument(help="Folder or URI of the lake.", show_default=False)]
+LakeOpt = Annotated[str | None, typer.Option("--lake", help="Folder or URI of the lake.", show_default=False)]
 Encoders = Annotated[
     list[str] | None,
     typer.Option("--encoder", help="lite, openclip:MODEL/WEIGHTS, descriptor (LiDAR), ... [lite, descriptor]"),
@@ -36,6 +37,9 @@ Retry = Annotated[bool, typer.Option("--retry-quarantined", help="Try again what
 Gpus = Annotated[float | None, typer.Option("--num-gpus", help="GPUs per worker; 0.25: four workers share one. [0]")]
 UnitTimeout = Annotated[
     float | None, typer.Option("--unit-timeout", help="Seconds a file or scene may take to read. [300]")
+]
+WaitNodes = Annotated[
+    float | None, typer.Option("--wait-nodes", help="Seconds to wait for a cluster's nodes that start on demand. [0]")
 ]
 MemoryGb = Annotated[float | None, typer.Option("--memory-gb", help="Memory each Ray worker is given.")]
 

@@ -64,7 +64,13 @@ def make_executor(config: JobConfig, listener: Listener) -> Executor:
     from jobs.engine import RayExecutor
 
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
-    return RayExecutor(address=address, num_cpus=config.num_cpus, memory_gb=config.memory_gb, **common)
+    return RayExecutor(
+        address=address,
+        num_cpus=config.num_cpus,
+        memory_gb=config.memory_gb,
+        wait_nodes_s=config.wait_nodes_s,
+        **common,
+    )
 
 
 def open_lake(config: JobConfig, listener: Listener, new: bool = False) -> Lake:

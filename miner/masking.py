@@ -30,6 +30,11 @@ def masked(text: str, options: Mapping[str, str] | None = None) -> str:
     return _KEY_ID.sub(HIDDEN, _ASSIGNED.sub(rf"\g<1>{HIDDEN}", text))
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether a variable or key of this name is likely to hold a secret."""
+    return _NAMES_SECRET.search(name) is not None
+
+
 def has_secret(text: str) -> bool:
     """Whether a text is a URI with user information or a signature. `abfss://container@account...` names no user."""
     scheme, colon, rest = text.partition("://")
@@ -53,4 +58,4 @@ def refuse_secrets(texts: Iterable[str]) -> None:
 
 
 def _values(named: Mapping[str, str]) -> set[str]:
-    return {value for name, value in named.items() if _NAMES_SECRET.search(name) and len(value) >= _SHORTEST}
+    return {value for name, value in named.items() if is_secret_name(name) and len(value) >= _SHORTEST}

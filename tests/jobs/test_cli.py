@@ -241,7 +241,7 @@ ERRORS: list[tuple[str, int, str]] = [
     ("ingest SOURCE --lake NEW --set encodr=hashing", 2, "unknown key 'encodr'\nDid you mean 'encoder'"),
     ("ingest SOURCE --lake NEW --executor dask", 2, "executor = 'dask'"),
     ("ingest EMPTY --lake NEW", 2, "no reader knows this format"),
-    ("ingest SOURCE", 2, "Missing option '--lake'"),
+    ("ingest SOURCE", 2, "lake is not given"),
     ("ingest SOURCE --lake NEW --nope", 2, "No such option: --nope"),
     ("serach LAKE x", 2, "Did you mean 'search'"),
     ("cut LAKE --clip-seconds 3", 2, "cut by window=2s, not window=3s"),
