@@ -35,7 +35,10 @@ WRAPPERS = {
     "lz4": {"miner/decode/mcap.py"},
     "matplotlib": {"miner/show.py", "miner/hits.py"},
     "jinja2": {"jobs/demo_page.py", "miner/report/page.py"},
-    "typer": {"jobs/cli.py", "jobs/clusters.py", "jobs/concepts.py", "jobs/datasets.py", "jobs/options.py", "jobs/upkeep.py"},
+    "typer": {
+        *("jobs/cli.py", "jobs/clusters.py", "jobs/concepts.py", "jobs/datasets.py", "jobs/options.py"),
+        "jobs/upkeep.py",
+    },
     "rich": {"jobs/progress.py"},
     "pydantic": {"jobs", "miner/selection/spec.py"},
     "yaml": {

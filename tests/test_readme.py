@@ -64,8 +64,7 @@ def test_commands_run_as_written(tmp_path: Path, miner: Miner, monkeypatch: pyte
             words.append("--dry-run")  # README's default executor starts Ray: the engine's tests do
         done = miner(*words[1:])
         examined = words[1] == "doctor" and done.code == 1  # it found something to mend on this machine
-        assert done.code == 0 or examined, f"{command}
-{done.err}"
+        assert done.code == 0 or examined, f"{command}\n{done.err}"
 
 
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "CHANGELOG.md"])
