@@ -94,17 +94,17 @@ class Corpus:
 
     def pairs_of_clips(self, clips: Ints) -> Ints:
         """The numbers of the pairs of some clips."""
-        return self._by_clip[_in_order(self.clip[self._by_clip], clips)[1]]
+        return self._by_clip[_in_order(self.clip, clips, self._by_clip)[1]]
 
     @cached_property
     def _by_clip(self) -> Ints:
         return np.argsort(self.clip, kind="stable")
 
 
-def _in_order(ordered: Ints, wanted: Ints) -> tuple[Ints, Ints]:
-    """Where each of `wanted` is in `ordered`, with repeats: its place in `wanted` and the place there."""
-    first = np.searchsorted(ordered, wanted, side="left")
-    counts = np.searchsorted(ordered, wanted, side="right") - first
+def _in_order(values: Ints, wanted: Ints, order: Ints | None = None) -> tuple[Ints, Ints]:
+    """Where each of `wanted` is in `values`, in `order`, with repeats: its place in `wanted`, and that in order."""
+    first = np.searchsorted(values, wanted, side="left", sorter=order)
+    counts = np.searchsorted(values, wanted, side="right", sorter=order) - first
     which = np.repeat(np.arange(len(wanted)), counts)
     offset = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
     return which, first[which] + offset

@@ -21,7 +21,7 @@ _FILE = ["sample_data_id", "uri", "offset", "length", "fileformat", "ego_SE3_sen
 _SCENE = ["scene_id", "name"]
 _ABOUT_BYTES = 200  # of these columns, a reading
 _SHARE = 0.25  # of the memory of the vectors
-_FEW = 100_000
+_LITTLE_BYTES = 256 * 1024 * 1024
 
 Rows = dict[str, dict[str, Any]]
 
@@ -52,8 +52,8 @@ def files_of(corpus: Corpus, rows: Ints) -> Rows:
     """
     again = ("asked",) in corpus.kept
     corpus.kept.get(("asked",), lambda: _Said(None, 0))
-    few = len(corpus.index.rows) <= _FEW or _ABOUT_BYTES <= _SHARE * 4 * corpus.index.dim
-    if again and few:
+    count = len(corpus.index.rows)
+    if again and _ABOUT_BYTES * count <= max(_LITTLE_BYTES, _SHARE * 4 * corpus.index.dim * count):
         files = corpus.kept.get(("files",), lambda: _all_files(corpus))
         place = files.place[rows]
         if (place >= 0).all():

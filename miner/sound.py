@@ -45,6 +45,7 @@ class Sound:
         """`digests` are those of all files, if all were compared before, and `wrong` what that found by file."""
         self._store, self._digests = store, digests
         self._parts: dict[str, _Part] = {}
+        self._never_there: dict[str, int] = {}
         self._lock = RLock()
         self._judged = {file: (wrong or {}).get(file, "") for file in digests or ()}
         self._unchecked = ""
@@ -72,9 +73,20 @@ class Sound:
         """Whether the lake has the table. Raises Damaged where that cannot be told."""
         with readable(self._store, table):
             there = self._store.exists(table)
-        if not there and self._known(table):
+        if not there and self._was_there(table):
             raise Damaged(f"{self._store.uri} had a table {table!r}, and it is gone", _verify(self._store))
         return there
+
+    def _was_there(self, table: str) -> bool:
+        """Whether the digests know a table; looked up again when there are others."""
+        with readable(self._store, "digests"):
+            version = self._store.version("digests")
+        if self._never_there.get(table) == version:
+            return False
+        known = bool(self._known(table))
+        if not known:
+            self._never_there[table] = version
+        return known
 
     def scan(
         self, table: str, columns: Sequence[str], filter: str | None = None, version: int | None = None

@@ -110,10 +110,13 @@ class Beside:
     def _version(self, table: str) -> int:
         if table not in self._versions:
             sound = self.corpus.asked
-            if not sound.has(table):
+            try:
+                self._versions[table] = sound.version(table)
+            except NotFound as error:
+                if sound.has(table):
+                    raise
                 hint = f"Make them with: {_MADE_BY[table]}" if table in _MADE_BY else ""
-                raise NotFound(f"{sound.uri} has no {table}, which the filter needs", hint)
-            self._versions[table] = sound.version(table)
+                raise NotFound(f"{sound.uri} has no {table}, which the filter needs", hint) from error
         return self._versions[table]
 
 
