@@ -228,11 +228,12 @@ def search(
     All that is given is added up; over cameras and LiDAR, per clip, in standard deviations above what is usual. What
     concepts there are: **miner concepts ls LAKE**.
     """
+    from miner.executor import LocalExecutor
     from miner.lake import open
 
     asked: dict[str, Any] = {"not_texts": not_ or (), "images": image or (), "lidar": lidar or (), "like": like or ()}
     asked |= {"not_like": not_like or (), "query": _asked(query, query_file), "encoder": encoder, "explain": explain}
-    hits = open(lake).search(texts or (), k, where=where, per=per, **asked)
+    hits = open(lake, LocalExecutor(notify=_told)).search(texts or (), k, where=where, per=per, **asked)
     _warn(hits)
     if html is not None:
         hits.to_html(html)
@@ -266,9 +267,10 @@ def rare(
     as_json: AsJson = False,
 ) -> None:
     """Clips that are unlike all others, and why."""
+    from miner.executor import LocalExecutor
     from miner.lake import open
 
-    hits = open(lake).rare(k, neighbours=neighbours, where=where, encoder=encoder)
+    hits = open(lake, LocalExecutor(notify=_told)).rare(k, neighbours=neighbours, where=where, encoder=encoder)
     _warn(hits)
     if html is not None:
         hits.to_html(html)
@@ -327,7 +329,11 @@ def demo(
 def _warn(hits: Hits) -> None:
     """What an answer lacks, on stderr too: whoever reads the document may not look for it."""
     for note in hits.notes:
-        sys.stderr.write(f"miner: {note}\n")
+        _told(note)
+
+
+def _told(message: str) -> None:
+    sys.stderr.write(f"miner: {message}\n")
 
 
 def main(args: list[str] | None = None) -> None:

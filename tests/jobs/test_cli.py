@@ -202,6 +202,14 @@ def test_ways_to_search(miner: Miner, lake: Path, source: Path, tmp_path: Path) 
     assert (tmp_path / "page.html").read_text().count("<img ") == len(where.document["hits"]) == 2
 
 
+def test_search_explains_itself(miner: Miner, lake: Path) -> None:
+    asked = ("search", lake, "x", "--where", "modality = 'camera' and sharpness is not null", "--explain")
+    steps = miner(*asked, "--json").document["plan"]["steps"]
+    assert [step["step"] for step in steps] == ["query", "filter", "filter", "match", "fetch", "describe"]
+    assert all(step["rows"] == step["expected_rows"] for step in steps[1:3])
+    assert "weighed: scan" in miner(*asked).out
+
+
 # -- dry runs ---------------------------------------------------------------------------------------------------------
 
 

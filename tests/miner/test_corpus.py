@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
@@ -11,7 +13,8 @@ from miner.corpus import Corpus
 from miner.indexes.flat import FlatIndex
 from miner.query.matching import Matches, Passing
 from miner.query.plan import best
-from miner.schema import REGION
+from miner.schema import REGION, check, embeddings_schema
+from miner.store import Store
 
 
 def corpus_of(seed: int, rows: int, clips: int, distinct: int) -> Corpus:
@@ -60,3 +63,17 @@ def test_best_is_exact(seed: int, rows: int, clips: int, distinct: int, k: int, 
     assert [names[row] for row in got.row] == [name for _, (_, name) in ranked]
     assert [-float(score) for score in got.score] == [score for _, (score, _) in ranked]
     assert np.array_equal(got.clip, corpus.clip[got.row])
+
+
+def test_loading_many_vectors_says_so(tmp_path: Path) -> None:
+    store, count = Store.create(str(tmp_path / "lake")), 100_000
+    schema = embeddings_schema("x", "1", 2)
+    store.ensure("embeddings/x", schema)
+    names = pa.array([f"r{number}" for number in range(count)])
+    text = {"embedding_id": names, "sample_data_id": names, "scene_id": names, "channel": names}
+    numbers = {"timestamp_ns": np.zeros(count, np.int64), "part": np.zeros(count, np.int16)}
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.tile(np.float32([1, 0]), count)), 2)
+    store.append("embeddings/x", check(pa.table({**text, **numbers, "vector": vectors}), schema))
+    said: list[str] = []
+    assert len(Corpus.of(store, "embeddings/x", said.append).row) == count
+    assert said == ["loading 100,000 vectors of embeddings/x (0.0 GB), once for all searches"]
