@@ -16,7 +16,7 @@ def filled(readme: str) -> str:
 
     def block(match: re.Match[str]) -> str:
         document = json.loads((ROOT / "benchmarks" / "results" / f"{match[1]}.json").read_text())
-        lines = quality_table(document) if match[1] == "search_quality" else claims_table(document)
+        lines = TABLES.get(match[1], claims_table)(document)
         about = document["machine"]
         source = f"`{document['command']}` on {about['cores']} cores of {about['cpu']}, commit {document['commit']}"
         return "\n".join([f"<!-- results:{match[1]} -->", *lines, "", f"({source})", "<!-- end -->"])
@@ -41,6 +41,25 @@ def quality_table(document: dict[str, Any]) -> list[str]:
     return [*lines, f"| random order | {scores['random order, all']:.2f}" + " | " * len(VIEWS) + "|"]
 
 
+def query_table(document: dict[str, Any]) -> list[str]:
+    """What queries find, an encoder a line: a text by every metric; sums and logic beside what they have to beat."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in document["rows"]:
+        rows.setdefault((row["case"], row["metric"]), row)
+    texts = [(case.split(", ")[0], metric) for case, metric in rows if case.endswith(", text, all")]
+    encoders, metrics = (list(dict.fromkeys(each)) for each in zip(*texts, strict=True))
+    head = [*(f"{metric}, text" for metric in metrics), *_SUMS.values()]
+    lines = [f"| | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
+    for encoder in encoders:
+        cells = [f"{rows[f'{encoder}, text, all', metric]['ours']:.2f}" for metric in metrics]
+        for kind in _SUMS:
+            row = next(row for (case, _), row in rows.items() if case.startswith(f"{encoder}, {kind}, "))
+            cells.append(f"{row['ours']:.2f} ({row['rival']:.2f})")
+        lines.append(f"| {encoder} | {' | '.join(cells)} |")
+    chance = [f"{rows[f'{encoders[0]}, text, all', metric]['rival']:.2f}" for metric in metrics]
+    return [*lines, f"| random order | {' | '.join([*chance, *([' '] * len(_SUMS))])} |"]
+
+
 def _claim(row: dict[str, Any]) -> str:
     rival = f"{row['rival']:.3g} ({row['rival_name']})" if row["rival"] is not None else "-"
     ratio = f"{row['ratio']:.2f}" if row["ratio"] is not None else "-"
@@ -55,6 +74,14 @@ def _claim(row: dict[str, Any]) -> str:
         holds,
     )
     return "| " + " | ".join(cells) + " |"
+
+
+_SUMS = {
+    "text + picture": "mAP, text + picture (the better alone)",
+    "camera + LiDAR": "mAP, camera + LiDAR (the better alone)",
+    "X AND NOT Y": "precision@10, X AND NOT Y (one sentence)",
+}
+TABLES = {"search_quality": quality_table, "query_quality": query_table}
 
 
 if __name__ == "__main__":

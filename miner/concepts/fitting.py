@@ -20,7 +20,7 @@ from miner.query.vectors import text_vectors, unit
 from miner.sound import Sound
 from miner.store import Store
 
-OPPOSED = 0.5  # how much of what is there instead is taken away from what is meant
+OPPOSED = 0.25  # how much of what is there instead is taken away from what is meant
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def fitted(store: Store, corpus: Corpus, encoder: Encoder, definitions: Sequence
 
 
 def _directions(encoder: Encoder, definitions: Sequence[Definition]) -> list[Vector]:
-    """What is meant, less half of what is there instead: one unit vector (dim,) for each definition."""
+    """What is meant, less a quarter of what is there instead: one unit vector (dim,) for each definition."""
     texts = list(dict.fromkeys(text for each in definitions for text in (*each.prompts, *each.opposites)))
     vector_of = dict(zip(texts, text_vectors(encoder, texts), strict=True))
 

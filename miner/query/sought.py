@@ -1,7 +1,9 @@
 """The parts of a query that look for something like them, as one vector per sensor.
 
 Within one sensor the parts are vectors of one space and are added up: what is sought, minus half of what is not
-(Rocchio 1971). Across sensors vectors do not compare; there scores are added (`miner.query.compose`).
+(Rocchio 1971). Texts and pictures lie in cones of their own (Liang et al. 2022, "Mind the gap"): beside a text, the
+vector of a picture or an example is its difference to the mean of all pictures, or the text would hardly count. Across
+sensors vectors do not compare; there scores are added (`miner.query.compose`).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from miner.corpus import Vector
+from miner.corpus import Corpus, Vector
 from miner.errors import NotFound
 from miner.indexes import QueryKind
 from miner.query.sources import Sources
@@ -21,6 +23,7 @@ from miner.query.tree import Image, Lidar, Like, Text, Weighted
 from miner.query.vectors import example, image_vector, pairs_of, sweep_vector, text_vectors, unit
 
 NOT_WEIGHT = 0.5  # what is to be avoided counts less than what is sought
+_SAMPLE = 4_096
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def seek(sources: Sources, parts: Sequence[Weighted], sensors: Sequence[str]) ->
         elif isinstance(part.part, Like):
             for sensor, vector in _alike(sources, part.part, sensors):
                 of[sensor].append(_Part("lidar" if sensor == "lidar" else "image", vector, part.weight))
-    return [_added(sensor, of[sensor]) for sensor in sensors if of.get(sensor)]
+    return [_added(sources.corpus(sensor), of[sensor]) for sensor in sensors if of.get(sensor)]
 
 
 def _alike(sources: Sources, like: Like, sensors: Sequence[str]) -> list[tuple[str, Vector]]:
@@ -80,17 +83,34 @@ def _alike(sources: Sources, like: Like, sensors: Sequence[str]) -> list[tuple[s
     return [(sensor, example(sources.corpus(sensor), like.id).vector) for sensor in known]
 
 
-def _added(sensor: str, parts: list[_Part]) -> Sought:
+def _added(corpus: Corpus, parts: list[_Part]) -> Sought:
     """The parts of one sensor as one vector."""
     sought = [part for part in parts if part.weight > 0]
-    total = _sum(sought or parts)
+    added = _on_one_footing(corpus, parts)
+    total = _sum([part for part in added if part.weight > 0] or added)
     if sought and len(sought) < len(parts):
-        total = total - NOT_WEIGHT * _sum([part for part in parts if part.weight < 0])
+        total = total - NOT_WEIGHT * _sum([part for part in added if part.weight < 0])
     weight = sum(part.weight for part in sought) if sought else NOT_WEIGHT * sum(part.weight for part in parts)
     names = dict.fromkeys(_name(part) for part in parts)
     kinds = {name: unit(_sum([part for part in parts if _name(part) == name])) for name in names}
     asks: QueryKind = "text" if any(part.kind == "text" for part in parts) else "image"
-    return Sought(sensor, unit(total), weight, kinds, asks)
+    return Sought(corpus.index.modality, unit(total), weight, kinds, asks)
+
+
+def _on_one_footing(corpus: Corpus, parts: list[_Part]) -> list[_Part]:
+    """The parts as they can be added: beside a text, pictures and examples by how they differ from the usual one."""
+    if len({part.kind == "text" for part in parts}) == 1:
+        return parts
+    usual = usual_vector(corpus)
+    return [part if part.kind == "text" else part._replace(vector=unit(part.vector - usual)) for part in parts]
+
+
+def usual_vector(corpus: Corpus) -> Vector:
+    """The mean (dim,) of the vectors of a corpus, of an evenly spaced sample where there are many."""
+    step = max(len(corpus.index.rows) // _SAMPLE, 1)
+    rows = np.arange(0, len(corpus.index.rows), step)
+    mean: Vector = corpus.kept.get("usual vector", lambda: corpus.index.vectors(rows).mean(axis=0))
+    return mean
 
 
 def _name(part: _Part) -> str:

@@ -184,7 +184,8 @@ def test_like_a_clip_is_its_mean_and_fuses_with_text(store: Store, corpus: Corpu
         and clip["start_ns"] <= row["timestamp_ns"] < clip["end_ns"]
         and row["region"] is None
     ]
-    vector = unit(unit(np.sum(inside, axis=0)) + text_vector("night"))
+    usual = np.mean([row["vector"] for row in ROWS["vectors"]], axis=0)
+    vector = unit(unit(unit(np.sum(inside, axis=0)) - usual) + text_vector("night"))
     expected = oracle(vector, 8, "clip", lambda row: row["clip"] and row["clip"]["clip_id"] != clip["clip_id"])
     assert_same(found(store, Query(texts=("night",), like=(clip["clip_id"],), k=8), corpus), expected)
 
