@@ -9,6 +9,7 @@ from pydantic import Field
 from jobs.config import JobConfig
 from jobs.run import Listener, Result, open_lake, plan_document
 from miner.clips import CutStage, choose_recipe
+from miner.plan import share
 from miner.store import Store
 
 
@@ -25,7 +26,8 @@ class CutConfig(JobConfig):
 def run(config: CutConfig, listener: Listener) -> Result:
     """Cut the scenes that have no clips yet."""
     lake = open_lake(config, listener)
-    return Result("cut", lake.uri, [lake.cut(config.clip_seconds)], {}, config.max_bad)
+    reports = [lake.cut(config.clip_seconds)]
+    return Result("cut", lake.uri, reports, {}, config.max_bad, [share(lake.store, config.cut_stage(lake.store))])
 
 
 def plan(config: CutConfig) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from jobs.config import JobConfig
 from jobs.run import Listener, Result, open_lake, plan_document
 from miner.embed import EmbedStage, default_encoders
 from miner.imported import ImportStage
+from miner.plan import share
 from miner.store import Store
 
 
@@ -48,14 +49,17 @@ def run(config: EmbedConfig, listener: Listener) -> Result:
     lake = open_lake(config, listener)
     encoders = config.encoder or default_encoders(lake.store)
     reports = [lake.embed(encoders, config.views, config.num_gpus), *lake.index(mend=False)]
-    return Result("embed", lake.uri, reports, {"encoders": list(encoders)}, config.max_bad)
+    shares = [share(lake.store, config.embed_stage(lake.store))]
+    return Result("embed", lake.uri, reports, {"encoders": list(encoders)}, config.max_bad, shares)
 
 
 def run_import(config: ImportConfig, listener: Listener) -> Result:
     """Write the vectors of a file."""
     lake = open_lake(config, listener)
     reports = [lake.embed_from(config.file, config.encoder), *lake.index(mend=False)]
-    return Result("embed", lake.uri, reports, {"file": str(config.file), "encoder": config.encoder}, config.max_bad)
+    facts = {"file": str(config.file), "encoder": config.encoder}
+    shares = [share(lake.store, ImportStage(config.file, config.encoder))]
+    return Result("embed", lake.uri, reports, facts, config.max_bad, shares)
 
 
 def plan(config: EmbedConfig) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 from pydantic import Field
 
 from jobs.cut import CutConfig
@@ -15,6 +16,8 @@ from miner.conflicts import OnConflict
 from miner.embed import default_encoders, table_of
 from miner.ingest import IngestStage
 from miner.lake import open_source
+from miner.plan import Share, share
+from miner.readers import Reader
 from miner.replacement import IngestReport, foresee
 from miner.stage import Stage
 from miner.store import Store
@@ -45,7 +48,16 @@ def run(config: IngestConfig, listener: Listener) -> Result:
     encoders = list(config.encoder or default_encoders(lake.store))
     reports[0] = replace(ingested, notes=[*ingested.notes, *_lost_vectors(ingested, encoders)])
     facts = {"source": config.source, "reader": reader.name, "encoders": encoders}
-    return Result("ingest", lake.uri, reports, facts, config.max_bad)
+    return Result("ingest", lake.uri, reports, facts, config.max_bad, _shares(config, lake.store, reader))
+
+
+def _shares(config: IngestConfig, store: Store, reader: Reader) -> list[Share]:
+    """How much of the source is in quarantine, stage by stage."""
+    if not store.count("quarantine"):
+        return []
+    scene_ids = pa.array([scene.scene_id for scene in reader.scenes()], pa.string())
+    stages: list[Stage] = [IngestStage(reader), config.cut_stage(store), config.embed_stage(store)]
+    return [share(store, stage, scene_ids) for stage in stages]
 
 
 def _lost_vectors(report: IngestReport, encoders: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from jobs.config import JobConfig
 from jobs.versions import untested
 from miner.executor import Executor, LocalExecutor, Progress, Report
 from miner.lake import Lake, create, open
-from miner.plan import make_plan
+from miner.plan import Share, make_plan
 from miner.stage import Stage
 from miner.store import Store
 
@@ -28,13 +28,19 @@ class Listener:
 
 @dataclass(frozen=True)
 class Result:
-    """What a job did: one report per stage, and facts for the reader. `exit_code` is 3 above the allowed bad share."""
+    """What a job did: one report per stage, and facts for the reader.
+
+    `shares` say how much of what the job is about is in quarantine: of the source, or of the lake, after this run and
+    all before it. `exit_code` is 3 where one is above `max_bad`, so a run that goes on where another was killed ends as
+    that one would have.
+    """
 
     job: str
     lake: str
     reports: Sequence[Report]
     facts: dict[str, Any] = field(default_factory=dict)
     max_bad: float = 1.0
+    shares: Sequence[Share] = ()
 
     @property
     def changed(self) -> bool:
@@ -43,14 +49,14 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 if a stage put more of the units it worked on into quarantine than `max_bad`."""
-        bad = any(r.quarantined > self.max_bad * (r.quarantined + r.written) for r in self.reports)
-        return QUARANTINED if bad else 0
+        """0, or 3 if more of a stage's units are in quarantine than `max_bad`."""
+        return QUARANTINED if any(each.exceeds(self.max_bad) for each in self.shares) else 0
 
     def to_dict(self) -> dict[str, Any]:
         """The result as one JSON document."""
         stages = [asdict(report) for report in self.reports]
-        end = {"max_bad": self.max_bad, "exit_code": self.exit_code}
+        bad = [asdict(each) for each in self.shares if each.bad]
+        end = {"bad": bad, "max_bad": self.max_bad, "exit_code": self.exit_code}
         return {"job": self.job, "lake": self.lake, **self.facts, "changed": self.changed, "stages": stages, **end}
 
 

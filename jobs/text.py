@@ -27,19 +27,20 @@ def result_text(document: Document) -> str:
     if bad:
         which = f"miner quarantine ls {shlex.quote(document['lake'])}"
         lines.append(f"{bad:,} in quarantine: {which} tells which and why; --retry-quarantined tries them again.")
-    lines += [_too_bad(stage, document["max_bad"]) for stage in document["stages"] if document["exit_code"]]
+    lines += [_too_bad(each, document) for each in document["bad"]]
     if document["job"] == "ingest":
         lines.append(f'Next: miner ls {document["lake"]}  |  miner search {document["lake"]} "a truck at night"')
     return joined(line for line in lines if line)
 
 
-def _too_bad(stage: Document, max_bad: float) -> str:
+def _too_bad(share: Document, document: Document) -> str:
     """Why the job ends with 3, if it is for this stage."""
-    bad, tried = stage["quarantined"], stage["quarantined"] + stage["written"]
-    if bad <= max_bad * tried:
+    bad, units, allowed = share["bad"], share["units"], document["max_bad"]
+    if bad <= allowed * units:
         return ""
-    share = f"{bad:,} of the {tried:,} units of {stage['stage']} ({bad / tried:.1%}) went into quarantine"
-    return f"Ends with 3: {share}, more than --max-bad {max_bad:g} allows."
+    told = f"{bad:,} of the {units:,} units of {share['stage']} ({bad / units:.1%}) are in quarantine"
+    accept = f"miner quarantine drop {shlex.quote(document['lake'])} accepts them as lost"
+    return f"Ends with 3: {told}, more than --max-bad {allowed:g} allows; {accept}."
 
 
 def _stage_text(stage: Document) -> str:
@@ -80,7 +81,8 @@ def plan_text(document: Document) -> str:
 def _foreseen(document: Document) -> list[str]:
     if "scenes" not in document:
         return []
-    more = document["scenes"]["differing"] - len(document["conflicts"])
+    found = document["scenes"]["differing"] + document["scenes"]["replaced"]
+    more = found - len(document["conflicts"])
     shown = [f"Conflict: {each}" for each in document["conflicts"]]
     return [_scenes_text(document["scenes"]), *shown, *([f"and {more:,} more"] if more > 0 else [])]
 

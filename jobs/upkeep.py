@@ -73,7 +73,7 @@ def verify(
     else:
         verdict = Verdict(tuple(check(store)), ())
     found = {"checks": [vars(each) for each in verdict.checks], "damage": [vars(each) for each in verdict.damage]}
-    say({"lake": store.uri, "deep": deep, "ok": verdict.ok, **found}, as_json, text.checks_text)
+    say({"lake": store.uri, "job": "verify", "deep": deep, "ok": verdict.ok, **found}, as_json, text.checks_text)
     if not verdict.ok:
         raise typer.Exit(1)
 
@@ -208,7 +208,8 @@ def compact(
 
     opened = open(lake, LocalExecutor(wait=not no_wait, notify=notify))
     tables = [asdict(each) for each in opened.compact(retain, table, dry_run)]
-    say({"lake": opened.uri, "retain": retain, "dry_run": dry_run, "tables": tables}, as_json, text.compacted_text)
+    done = {"lake": opened.uri, "job": "compact", "retain": retain, "dry_run": dry_run, "tables": tables}
+    say(done, as_json, text.compacted_text)
 
 
 @app.command(epilog="Example: **miner restore lake --table sample_data --version 12**")
@@ -230,7 +231,7 @@ def restore(
     opened = Lake(Store.at(lake), LocalExecutor(wait=not no_wait, notify=notify))  # `lineage` may be what is damaged
     if not opened.store.listed():
         raise _no_lake(lake)
-    head = {"lake": opened.uri, "table": table}
+    head = {"lake": opened.uri, "job": "restore", "table": table}
     if version is None:
         say({**head, "versions": [asdict(each) for each in opened.versions(table)]}, as_json, text.versions_text)
         return
@@ -245,7 +246,7 @@ def migrate(lake: LakeArg, no_wait: NoWait = False, dry_run: DryRun = False, as_
     from miner.lake import open
 
     opened = open(lake, LocalExecutor(wait=not no_wait, notify=notify))
-    say({**opened.migrate(dry_run).to_dict(), "dry_run": dry_run}, as_json, text.migration_text)
+    say({"job": "migrate", **opened.migrate(dry_run).to_dict(), "dry_run": dry_run}, as_json, text.migration_text)
 
 
 def _no_lake(lake: str) -> NotFound:

@@ -40,7 +40,7 @@ from miner.lease import lease
 from miner.lineage import Run
 from miner.migrate import Migration, foresee, migrate
 from miner.object_store import check_uri, is_remote, local_path
-from miner.quarantine import choose, records
+from miner.quarantine import CHOICES, choose, records
 from miner.query.explain import Plan
 from miner.query.sources import Sources, table_for
 from miner.query.text import query_text
@@ -284,7 +284,13 @@ class Lake:
 
     def quarantine(self, **chosen: str) -> pa.Table:
         """The units that failed, newest first; all, or those that `reason`, `stage`, `reader`, `scene` (name or id),
-        `key` and `since` (`2d`, `2026-11-20`) choose together. `miner.quarantine` has `retry` and `drop`."""
+        `key` and `since` (`2d`, `2026-11-20`) choose together. `miner.quarantine` has `retry` and `drop`.
+
+        Raises UnknownName for anything else.
+        """
+        for name in chosen:
+            if name not in CHOICES:
+                raise UnknownName.of("choice", name, CHOICES)
         return records(self.store, choose(**chosen))
 
     def migrate(self, dry_run: bool = False) -> Migration:

@@ -100,8 +100,7 @@ def limited(key: str, shown: str, work: Callable[[], T]) -> T:
     hand = threading.current_thread()
     if not isinstance(hand, Hand):
         return work()
-    if hand.let_go:
-        raise Overdue
+    assert_wanted()
     unit = hand.unit = _Unit(key, shown)
     try:
         try:
@@ -116,6 +115,13 @@ def limited(key: str, shown: str, work: Callable[[], T]) -> T:
         raise
     finally:
         hand.unit = None
+
+
+def assert_wanted() -> None:
+    """End the hand that calls this if it was given up: what it still does nobody waits for, and others are at it."""
+    hand = threading.current_thread()
+    if isinstance(hand, Hand) and hand.let_go:
+        raise Overdue
 
 
 def watched(work: Callable[[], T], limit_s: float, may_end_process: bool = False) -> T:

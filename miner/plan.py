@@ -136,12 +136,21 @@ def _lacking(store: Store, stage: Stage, scenes: pa.Array) -> pa.Table:
             concerned = output.of_kind(units)
             lacks |= np.where(missing | ~concerned, 1 << bit, 0)
             pending |= missing & concerned
-    held = f"stage = {quoted(stage.name)}"
-    bad = _is_in(units["key"], _column(store, "quarantine", "key", held))
-    lost = _is_in(units["key"], _column(store, "quarantine", "key", f"{held} AND reason = {quoted(DROPPED)}"))
+    bad, lost = _held(store, stage, scene_filter, units["key"])
     for name, values in {"lacks": lacks, "partial": partial, "quarantined": bad, "dropped": lost}.items():
         units = units.append_column(name, pa.array(values))
     return units.filter(pa.array(pending))
+
+
+def _held(
+    store: Store, stage: Stage, scene_filter: str, keys: pa.ChunkedArray
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which units of some scenes are in quarantine, and which of these were accepted as lost."""
+    if not store.exists("quarantine"):
+        return np.zeros(len(keys), np.bool_), np.zeros(len(keys), np.bool_)
+    wanted = f"stage = {quoted(stage.name)} AND {scene_filter}"
+    held = store.scan("quarantine", ["key", "reason"], wanted)
+    return _is_in(keys, held["key"]), _is_in(keys, held["key"].filter(pc.equal(held["reason"], DROPPED)))
 
 
 def _done(store: Store, output: Output, scene_ids: pa.Array) -> NDArray[np.int64]:
@@ -198,3 +207,38 @@ def _is_in(values: pa.ChunkedArray, allowed: pa.ChunkedArray | pa.Array) -> NDAr
 
 def _only(units: pa.Table, column: str, allowed: pa.Array) -> pa.Table:
     return units.filter(pc.is_in(units[column], allowed))
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many of a stage's units, of some scenes, are in quarantine; those accepted as lost are not counted."""
+
+    stage: str
+    bad: int
+    units: int
+
+    def exceeds(self, allowed: float) -> bool:
+        """Whether it is more than a part of the units."""
+        return self.bad > allowed * self.units
+
+
+def share(store: Store, stage: Stage, scene_ids: pa.Array | None = None) -> Share:
+    """The share of bad units among those of some scenes (None: all) as the tables are now.
+
+    Whatever runs it took to get there: one that was killed and went on says the same as one that was not. Where nothing
+    is in quarantine, nothing is counted.
+    """
+    held = f"stage = {quoted(stage.name)} AND reason <> {quoted(DROPPED)}"
+    if not store.count("quarantine", held):
+        return Share(stage.name, 0, 0)
+    inputs = stage.counts(store).sort_by("scene_id")
+    if scene_ids is not None:
+        inputs = _only(inputs, "scene_id", scene_ids)
+    plan = Plan(stage, inputs["scene_id"].combine_chunks(), inputs["units"].to_numpy(), np.zeros((0, 0), np.int64), 0)
+    bad = 0
+    for scenes in _chunks(plan, _per_scene(store, "quarantine", held, plan.scene_ids) > 0):
+        scene_filter = _scene_filter(scenes)
+        keys = _only(stage.units(store, scene_filter, scenes), "scene_id", scenes)["key"]
+        in_quarantine, lost = _held(store, stage, scene_filter, keys)
+        bad += int((in_quarantine & ~lost).sum())
+    return Share(stage.name, bad, plan.total)

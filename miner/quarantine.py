@@ -68,6 +68,7 @@ class Chosen:
 
 
 EVERYTHING = Chosen()
+CHOICES = ("reason", "stage", "reader", "since", "scene", "key")  # by which `choose` and people choose
 
 
 def since_ns(text: str, now_ns: int | None = None) -> int:

@@ -110,7 +110,7 @@ def settle(store: Store, reader: Reader, on_conflict: OnConflict, executor: Exec
         verdicts = [] if on_conflict == "keep" else judged(store, reader, executor.on_progress, marked)
         done = replacement(begun, verdicts if on_conflict == "replace" else [], seen)
         conflicts = [verdict for verdict in verdicts if verdict.conflict]
-        left = [verdict for verdict in conflicts if on_conflict == "check" or not verdict.readable]
+        left = _left(conflicts, on_conflict)
         reasons = _quarantine(store, reader, run, verdicts, left)
         notes = [*_moved_note(verdicts, on_conflict), *_conflict_notes(left)]
         return replace(done, verdicts=verdicts, left=left, reasons=reasons, notes=notes)
@@ -135,9 +135,16 @@ def foresee(store: Store, reader: Reader, on_conflict: OnConflict) -> dict[str, 
     total = sum(1 for _ in reader.scenes())
     known = len(known_scenes(store, reader))
     verdicts = [] if on_conflict == "keep" else judged(store, reader, lambda progress: None)
-    left = [verdict for verdict in verdicts if verdict.conflict]
-    scenes = {"new": total - known, "kept": known - len(verdicts), **Settled(verdicts, left).counts()}
-    return {"scenes": scenes, "conflicts": [each.conflict.detail for each in left[:_SHOWN] if each.conflict]}
+    conflicts = [verdict for verdict in verdicts if verdict.conflict]
+    left = _left(conflicts, on_conflict)
+    settled = Settled(verdicts, left, replaced=len(conflicts) - len(left))
+    scenes = {"new": total - known, "kept": known - len(verdicts), **settled.counts()}
+    return {"scenes": scenes, "conflicts": [each.conflict.detail for each in conflicts[:_SHOWN] if each.conflict]}
+
+
+def _left(conflicts: Sequence[Verdict], on_conflict: OnConflict) -> list[Verdict]:
+    """The conflicts that stay: all of a check; of a replacement those of scenes that cannot be read now."""
+    return [verdict for verdict in conflicts if on_conflict == "check" or not verdict.readable]
 
 
 class Replacement:
@@ -253,7 +260,8 @@ def _quarantine(
         if bad and known.get(verdict.scene.scene_id) not in ((bad.reason, bad.detail), accepted):
             fresh.append(_record(reader, run, verdict.scene, bad.reason, bad.detail))
     if fresh:
-        store.upsert("quarantine", pa.Table.from_pylist(fresh, schema=QUARANTINE))
+        rows = pa.Table.from_pylist(fresh, schema=QUARANTINE)
+        store.upsert("quarantine", rows, properties=run.stamp(stage="conflicts"))  # by it a retry knows what to run
     settled = [each.scene.scene_id for each in verdicts if each.conflict is None and each.scene.scene_id in known]
     for start in range(0, len(settled), _GROUP):
         store.delete("quarantine", f"stage = '{_STAGE}' AND {one_of('key', settled[start : start + _GROUP])}")

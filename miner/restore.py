@@ -106,6 +106,12 @@ def restore(store: Store, how: Restoration, table: str, version: int) -> Restore
     return plan.told(store)
 
 
+def healed_by(store: Store, table: str) -> str:
+    """What brings back the rows that a restore of the table took, where no run has changed it since; else ""."""
+    last = next((commit for commit in store.history(table) if RUN in commit.properties), None)
+    return _next_step(store, table) if last and last.properties.get("miner.stage") == "restore" else ""
+
+
 def foresee(store: Store, table: str, version: int) -> Restored:
     """What `restore` would do, without writing anything. Raises as it does."""
     return _Plan.of(store, table, version).told(store)
@@ -158,14 +164,19 @@ class _Plan:
 
     def told(self, store: Store) -> Restored:
         """The plan for the person who asked."""
-        step = _NEXT.get(self.table, "")
-        if self.table.startswith("embeddings/"):
-            encoder = (store.dataset(self.table, self.version).schema.metadata or {}).get(b"encoder", b"NAME").decode()
-            step = f"miner embed {{lake}} --encoder {encoder} && miner index {{lake}}"
         again = {*self.parents, *(self.mixed if self.table in ("scenes", *CHILDREN) else ())}
-        next_step = step.format(lake=shlex.quote(store.uri))
+        next_step = _next_step(store, self.table, self.version)
         what = (self.lost, self.back, len(again), self.aside, next_step, not self.idle)
         return Restored(self.table, self.version, self.rows, *what)
+
+
+def _next_step(store: Store, table: str, version: int | None = None) -> str:
+    """The command that fills a restored table up."""
+    step = _NEXT.get(table, "")
+    if table.startswith("embeddings/"):
+        encoder = (store.dataset(table, version).schema.metadata or {}).get(b"encoder", b"NAME").decode()
+        step = f"miner embed {{lake}} --encoder {encoder} && miner index {{lake}}"
+    return step.format(lake=shlex.quote(store.uri))
 
 
 def _carry_out(store: Store, run: Run, plan: _Plan) -> None:

@@ -37,7 +37,6 @@ from miner.transactions import (
     commit_at,
     compacted,
     replacement,
-    upsert,
 )
 
 T = TypeVar("T")
@@ -269,13 +268,20 @@ class Store:
         self._note([each for own in self._digests(table, transaction.operation.new_fragments) for each in own])
         return self._at(table).commit_transaction(transaction)
 
-    def upsert(self, table: str, rows: pa.Table, condition: str | None = None, insert: bool = True) -> int:
+    def upsert(
+        self,
+        table: str,
+        rows: pa.Table,
+        condition: str | None = None,
+        insert: bool = True,
+        properties: Mapping[str, str] | None = None,
+    ) -> int:
         """Insert rows (with `insert`) and update those whose key is there (and for which `condition` on `target.*`
-        holds).
+        holds), in one version stamped with `properties`.
 
         Atomic between processes for declared keys; gives how many rows were inserted or updated.
         """
-        return retried(lambda: upsert(self.dataset(table), rows, condition, insert))
+        return retried(lambda: self._at(table).upsert(self.dataset(table), rows, condition, insert, properties or {}))
 
     def delete(self, table: str, filter: str) -> None:
         """Delete the rows that match a trusted filter."""

@@ -101,6 +101,28 @@ class Target:
         lance.LanceDataset.commit(self.path, transaction, **as_options(self.storage_options))
         return len(addresses)
 
+    def upsert(
+        self,
+        dataset: lance.LanceDataset,
+        rows: pa.Table,
+        condition: str | None,
+        insert: bool,
+        properties: Mapping[str, str],
+    ) -> int:
+        """One try to insert rows (with `insert`) and update those that are there and for which `condition` holds."""
+        merge = dataset.merge_insert(key_of(dataset.schema)).use_index(False).conflict_retries(20)
+        merge = merge.when_matched_update_all(condition)
+        if insert:
+            merge = merge.when_not_matched_insert_all()
+        checked = check(rows, dataset.schema)
+        if not properties:
+            done = merge.execute(checked)
+        else:
+            transaction, done = merge.execute_uncommitted(checked)
+            transaction.transaction_properties = dict(properties)
+            lance.LanceDataset.commit(self.path, transaction, **as_options(self.storage_options))
+        return int(done["num_inserted_rows"] + done["num_updated_rows"])
+
     def add_columns(self, dataset: lance.LanceDataset, values: pa.Table, properties: Mapping[str, str]) -> int:
         """New columns; `values` has `_rowid` and the columns."""
         ids, new = values["_rowid"].combine_chunks(), values.drop_columns("_rowid").combine_chunks()
@@ -130,16 +152,6 @@ def replacement(dataset: lance.LanceDataset, rows: pa.Table, owned: str, propert
     transaction, _ = merge.execute_uncommitted(check(rows, dataset.schema))
     transaction.transaction_properties = dict(properties)
     return transaction
-
-
-def upsert(dataset: lance.LanceDataset, rows: pa.Table, condition: str | None, insert: bool) -> int:
-    """One try to insert rows (with `insert`) and update those whose key is there and for which `condition` holds."""
-    merge = dataset.merge_insert(key_of(dataset.schema)).use_index(False).conflict_retries(20)
-    merge = merge.when_matched_update_all(condition)
-    if insert:
-        merge = merge.when_not_matched_insert_all()
-    done = merge.execute(check(rows, dataset.schema))
-    return int(done["num_inserted_rows"] + done["num_updated_rows"])
 
 
 def commit_at(dataset: lance.LanceDataset, version: int) -> Commit | None:

@@ -3,24 +3,21 @@ deep look, every file and every recording as it was."""
 
 from __future__ import annotations
 
-import hashlib
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from miner.damage import Assessment, Damage
-from miner.decode import Recordings
-from miner.decode.files import shown
 from miner.digests import UNSEALED, Digest, load_digests, problems, tracked
-from miner.errors import BadInput, Damaged, NotFound
+from miner.errors import Damaged, NotFound
+from miner.reread import OnProgress, changed_recordings, counter, unread_recordings
+from miner.restore import healed_by
 from miner.schema import IMPORTED, TABLES, key_of
 from miner.sound import Sound, readable, wrong_manifests
 from miner.store import Store, one_of
@@ -35,11 +32,6 @@ _REFERENCES = (
     ("assets", "sample_data_id", "sample_data"),
 )
 _SHOWN = 5
-_SCENES_AT_ONCE = 64
-_READ_AT_ONCE = 32
-_THREADS = 8
-OnProgress = Callable[[str, int, int], None]
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -89,23 +81,27 @@ def verify(store: Store) -> list[Check]:
 
 
 def verify_deep(store: Store, on_progress: OnProgress = lambda what, done, total: None) -> Verdict:
-    """The quick checks; every file of every table compared with its digest; every recording read again.
+    """The quick checks; every file of every table compared with its digest; every recording that embed has read, read
+    again, and the others looked for.
 
     Files come first: what does not hold is not opened. Raises MinerError where a store or disk cannot be reached.
     """
     digests, unreadable = _digests(store)
-    wrong = problems(store, digests, _counter("files", len(digests), on_progress))
+    wrong = problems(store, digests, counter("files", len(digests), on_progress))
     assessment = Assessment(store, digests, wrong)
     broken = assessment.broken
     damage = assessment.damages()
-    recordings, read = _recordings(store, Sound(store, digests, wrong), assessment, on_progress)
+    sound = Sound(store, digests, wrong)
+    changed, read = changed_recordings(store, sound, assessment, on_progress)
+    gone, unread = unread_recordings(store, sound, assessment, on_progress)
     checks = [
         *unreadable,
         *_files(store, digests, damage, broken),
-        *([Check("recordings: as embed read them", not recordings, read, _listed(recordings))] if read else []),
+        *([Check("recordings: as embed read them", not changed, read, _listed(changed))] if read else []),
+        *([Check("recordings: those not read yet are there", not gone, unread, _listed(gone))] if unread else []),
         *_quick(store, broken),
     ]
-    return Verdict(tuple(checks), (*damage, *recordings))
+    return Verdict(tuple(checks), (*damage, *changed, *gone))
 
 
 def _quick(store: Store, broken: Mapping[str, str]) -> list[Check]:
@@ -137,7 +133,16 @@ def _made(store: Store, planned: _Planned) -> Check:
             found = planned.look()
     except Damaged as damaged:
         return Check(planned.name, False, 0, f"{damaged.message}{_culprits(store, planned.tables)}")
-    return Check(planned.name, not found.wrong, *found)
+    wrong = found.wrong and found.wrong + _healed(store, planned.tables)
+    return Check(planned.name, not wrong, found.rows, wrong)
+
+
+def _healed(store: Store, tables: Sequence[str]) -> str:
+    """What brings back the rows that a restore took, if it is why a check fails."""
+    with suppress(Damaged), readable(store, tables[0]):
+        steps = {table: healed_by(store, table) for table in tables if store.exists(table)}
+        return "".join(f"; after a restore of {table}: {step}" for table, step in steps.items() if step)
+    return ""
 
 
 def _culprits(store: Store, tables: Sequence[str]) -> str:
@@ -285,89 +290,8 @@ def _unsealed(store: Store, table: str, digests: Mapping[str, Digest]) -> int:
     return sum(file not in digests for file in set(files))
 
 
-def _recordings(
-    store: Store, sound: Sound, assessment: Assessment, on_progress: OnProgress
-) -> tuple[list[Damage], int]:
-    """The recordings that are not what embed read, by file, and how many readings were read."""
-    try:
-        if not sound.has("assets") or not sound.has("sample_data"):
-            return [], 0
-        scenes = pc.unique(sound.scan("assets", ["scene_id"])["scene_id"]).to_pylist()
-        total = len(sound.scan("assets", ["sample_data_id"]))
-        tick = _counter("recordings", total, on_progress)
-        wrong: list[tuple[Row, str]] = []
-        for start in range(0, len(scenes), _SCENES_AT_ONCE):
-            wrong += _changed(_readings(sound, scenes[start : start + _SCENES_AT_ONCE]), tick)
-    except Damaged:  # told by the checks of the tables
-        return [], 0
-    by_file = groupby(sorted(wrong, key=lambda each: str(each[0]["uri"])), key=lambda each: str(each[0]["uri"]))
-    return [_damaged(store, uri, [*each], assessment) for uri, each in by_file], total
-
-
-def _readings(sound: Sound, scenes: list[str]) -> list[Row]:
-    """What embed read of some scenes: place, size and sha256, file by file."""
-    chosen = one_of("scene_id", scenes)
-    assets = sound.scan("assets", ["sample_data_id", "sha256", "num_bytes"], chosen)
-    places = sound.scan("sample_data", ["sample_data_id", "uri", "offset", "length", "fileformat"], chosen)
-    rows: list[Row] = assets.join(places, "sample_data_id", join_type="inner").to_pylist()
-    return sorted(rows, key=lambda row: (row["uri"], row["offset"] or 0))
-
-
-def _changed(readings: list[Row], tick: Callable[[], None]) -> list[tuple[Row, str]]:
-    """The readings whose bytes are others now, and how."""
-    pieces = [readings[start : start + _READ_AT_ONCE] for start in range(0, len(readings), _READ_AT_ONCE)]
-
-    def compared(piece: list[Row]) -> list[str]:
-        with Recordings() as recordings:
-            return [_compared(recordings, row) for row in piece]
-
-    found = []
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for piece, said in zip(pieces, pool.map(compared, pieces), strict=True):
-            for row, problem in zip(piece, said, strict=True):
-                found += [(row, problem)] if problem else []
-                tick()
-    return found
-
-
-def _compared(recordings: Recordings, row: Row) -> str:
-    try:
-        data = recordings.read(row).data
-    except BadInput as bad:
-        return str(bad)
-    if len(data) != row["num_bytes"]:
-        return f"has {len(data):,} bytes, embed read {row['num_bytes']:,}"
-    return "" if hashlib.sha256(data).hexdigest() == row["sha256"] else "its bytes are not those embed read (sha256)"
-
-
-def _damaged(store: Store, uri: str, wrong: list[tuple[Row, str]], assessment: Assessment) -> Damage:
-    ids = [row["sample_data_id"] for row, _ in wrong]
-    lake = shlex.quote(store.uri)
-    mended = f"put the file back as it was, or take the new one: miner ingest SOURCE --lake {lake}"
-    return Damage(
-        file=shown(uri),
-        what=f"recording, reading {', '.join(ids[:_SHOWN])}{', ...' if len(ids) > _SHOWN else ''}",
-        problem=wrong[0][1],
-        rows=len(ids),
-        clips=assessment.clips_of(ids),
-        current=True,
-        next_step=f"{mended} --on-conflict replace",
-    )
-
-
 def _listed(damage: Sequence[Damage]) -> str:
     if not damage:
         return ""
     told = "; ".join(f"{each.file} {each.problem}" for each in damage[:_SHOWN])
     return f"{len(damage)} not so: {told}{'; ...' if len(damage) > _SHOWN else ''}"
-
-
-def _counter(what: str, total: int, on_progress: OnProgress) -> Callable[[], None]:
-    done = 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        on_progress(what, done, total)
-
-    return tick

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from miner.disk import DiskError, explained
 from miner.errors import BadInput, MinerError, SchemaError
 from miner.failpoints import failpoint
-from miner.limits import UNIT_TIMEOUT_S, Stuck, watched
+from miner.limits import UNIT_TIMEOUT_S, Stuck, assert_wanted, watched
 from miner.runlog import one_line
 from miner.schema import key_of
 from miner.stage import Apply, Failure, Outcome, Prepare, Stage
@@ -47,8 +47,7 @@ class BlockWorker:
     ) -> None:
         self._stage, self._store = stage, store
         self._unit_timeout_s, self._may_end_process = unit_timeout_s, may_end_process
-        self._prepare: Prepare = stage.prepare(store)
-        self._apply: Apply = stage.apply(store)
+        self._begin()
 
     def __call__(self, block: pa.Table) -> Receipt:
         """The receipt of a block (units that all lack the same outputs); never raises for what is in the data."""
@@ -63,7 +62,12 @@ class BlockWorker:
                 [scene_id] = rest.filter(own)["scene_id"].to_pylist()
                 stuck.append(Failure(error.key, scene_id, "timed-out", error.detail))
                 rest = rest.filter(pc.invert(own))
+                self._begin()  # the thread that is stuck may come back to what it has
         return replace(receipt, units=keys, failures=[*receipt.failures, *stuck])
+
+    def _begin(self) -> None:
+        self._prepare: Prepare = self._stage.prepare(self._store)
+        self._apply: Apply = self._stage.apply(self._store)
 
     def _receipt(self, block: pa.Table) -> Receipt:
         started = time.perf_counter()
@@ -93,6 +97,7 @@ class BlockWorker:
 
     def _batch(self, units: pa.Table, wanted: frozenset[str]) -> Outcome:
         prepared = self._prepare(units)
+        assert_wanted()  # a thread that was given up comes back here
         if "failure" not in prepared.column_names:
             return self._apply(prepared, wanted)
         bad = prepared.filter(pc.is_valid(prepared["failure"])).select(["key", "scene_id", "failure"]).to_pylist()

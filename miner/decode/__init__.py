@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Protocol
 
-from miner.decode.files import opened, read_bytes, shown
+from miner.decode.files import opened, read_bytes, shown, store_failures
 from miner.decode.image import Picture
 from miner.decode.sweep import SWEEP_FORMATS, Sweep, decode_sweep
 from miner.errors import BadInput
@@ -50,7 +50,8 @@ class Recordings:
         """The picture or sweep of a row of `sample_data` (uri, offset, length, fileformat). Raises BadInput."""
         uri, fileformat = reading["uri"], reading["fileformat"]
         if fileformat in VIDEO_FORMATS or fileformat == "mcap":
-            return self._opened(uri, fileformat).read(reading["offset"], reading["length"], uri)
+            with store_failures(uri):
+                return self._opened(uri, fileformat).read(reading["offset"], reading["length"], uri)
         data = _bytes(uri, reading["offset"] or 0, reading["length"])
         if fileformat in SWEEP_FORMATS:
             return decode_sweep(data, fileformat, uri)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
 from miner.decode.files import opened, shown
 from miner.decode.image import MAX_PIXELS
 from miner.errors import BadInput
+from miner.object_store import is_of_store
 
 if TYPE_CHECKING:
     import av
@@ -269,6 +270,8 @@ class Video:
         except av.FFmpegError as error:
             raise BadInput("corrupt-video", f"{self.name}: {what}: {error}") from error
         except (OSError, ValueError) as error:  # of the file; pyarrow raises both
+            if is_of_store(error):
+                raise
             raise BadInput("unreadable", f"{self.name}: {what}: {error}") from error
 
 

@@ -21,6 +21,7 @@ from miner.object_store import (
     is_remote,
     knock,
     local_path,
+    told,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def opened(uri: str, client: FileSystem | None = None) -> Iterator[BinaryIO]:
         raise BadInput("missing-file", f"{shown(uri)}: no such file") from error
     except (OSError, ValueError) as error:  # ValueError: Arrow on a malformed URI, Python on a NUL in a path
         if is_remote(uri):
-            raise _of_store(uri, error) from None  # its own text may hold what `masked` takes out
+            raise store_failure(uri, error) from None  # its own text may hold what `masked` takes out
         raise BadInput("unreadable", f"{shown(uri)}: {error}") from error
 
 
@@ -58,6 +59,20 @@ def read_bytes(uri: str, offset: int | None = None, length: int | None = None) -
     if length is not None and len(data) < length:
         raise BadInput("truncated-file", f"{shown(uri)}: {length} bytes asked at {offset or 0}, got {len(data)}")
     return data
+
+
+def size_of(uri: str) -> int | None:
+    """The bytes of a file, None where there is none (or, in a store, none that we may see). Raises MinerError for a
+    store that cannot be reached."""
+    if not is_remote(uri):
+        try:
+            return os.stat(local_path(uri)).st_size
+        except (OSError, ValueError):
+            return None
+    with told(uri):
+        client, path = filesystem(uri)
+        info = client.get_file_info(path)
+    return int(info.size) if info.is_file else None
 
 
 def shown(uri: str) -> str:
@@ -83,7 +98,19 @@ def _open_remote(uri: str, client: FileSystem | None = None) -> BinaryIO:
     return io.BufferedReader(store.open_input_file(path), _REMOTE_BUFFER)
 
 
-def _of_store(uri: str, error: Exception) -> MinerError:
+@contextmanager
+def store_failures(uri: str) -> Iterator[None]:
+    """What a store fails to give of an object that is open already, told as `opened` tells it: of the object, which may
+    lie in another store than the lake."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        if not is_remote(uri) or not is_of_store(error):
+            raise
+        raise store_failure(uri, error) from None
+
+
+def store_failure(uri: str, error: Exception) -> MinerError:
     """What became of reading an object. Raises MinerError itself where the store gives nothing at all any more."""
     if is_missing(error):
         return BadInput("missing-file", f"{shown(uri)}: no such object")

@@ -121,10 +121,11 @@ class ObjectPath:
         """Raises UsageError for a URI that is not taken, and as `knock` where the store cannot be reached."""
         scheme, _, place = uri.partition("://")
         place = place.rstrip("/")
-        client, _ = filesystem(uri, limits=KNOCKING)
-        knocking = Tree(place, scheme, client)
-        knocking.entry(place)
-        client, _ = filesystem(uri)
+        with told(uri):
+            client, _ = filesystem(uri, limits=KNOCKING)
+            knocking = Tree(place, scheme, client)
+            knocking.entry(place)
+            client, _ = filesystem(uri)
         return cls(PurePosixPath(place), Tree(place, scheme, client))
 
     def __str__(self) -> str:

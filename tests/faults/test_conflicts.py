@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from jobs.cli import main
 from miner.executor import LocalExecutor
 from miner.lake import Lake, create, open
 from miner.lineage import Run
-from miner.quarantine import choose, drop
+from miner.quarantine import Chosen, choose, drop, retry, show
 from miner.replacement import MARK, IngestReport
 from tests.recordings import write_drives, write_frames
 from tests.tables import contents
@@ -237,14 +238,27 @@ def test_the_command_line(
             main()
         return int(ended.value.code or 0), *capfd.readouterr()
 
+    def keys() -> list[str]:
+        return sorted(lake.quarantine(reason="conflict")["key"].to_pylist())
+
     was = versions(lake)
+    code, text, _ = miner("--on-conflict", "replace", "--dry-run")
+    assert code == 0 and "1 there already, unchanged, 2 replaced" in text and "sha256 " in text
     code, text, _ = miner("--on-conflict", "check", "--dry-run")
     assert code == 0 and "1 there already, unchanged, 2 with other content" in text and "sha256 " in text
     assert versions(lake) == was
     code, text, _ = miner("--on-conflict", "check", "--json")
     assert code == 3 and json.loads(text)["stages"][0]["scenes"]["differing"] == 2
     code, text, _ = miner("--on-conflict", "check")
-    assert code == 0, "what is in quarantine already is no news, as in every other stage"
+    assert code == 3, "the source is as bad as it was"
     assert "2 with other content" in text and "--on-conflict replace" in text and "but for the other content" in text
+    again = [row["again"] for row in map(lambda key: show(lake.store, key)["records"][0], keys())]
+    assert all(commands[1].endswith("--on-conflict check --executor local") for commands in again)
+    retry(lake.store, Chosen(reason="conflict"), Run("quarantine retry"))
+    assert not keys()
+    monkeypatch.setattr(sys, "argv", shlex.split(again[0][1]))
+    with pytest.raises(SystemExit):
+        main()
+    assert len(keys()) == 2, "the command that retry names finds them again"
     code, _, errors = miner("--on-conflict", "always")
     assert code == 2 and "on_conflict = 'always'" in errors and "Traceback" not in errors

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +20,15 @@ import typer
 from jobs.ingest import IngestConfig, run
 from jobs.run import Listener
 from jobs.upkeep import quarantine
+from miner.failpoints import VARIABLE
 from miner.store import Store
 from tests.jobs.command import Miner
 from tests.recordings import write_drives, write_frames
 
 LOCAL = ["--executor", "local", "--encoder", "hashing", "--clip-seconds", "2"]
 COMMANDS: dict[str, Any] = typer.main.get_command(quarantine).commands  # type: ignore[attr-defined]
-OLD = Path(__file__).resolve().parents[1] / "lakes" / "schema-1.tar.xz"
+ROOT = Path(__file__).resolve().parents[2]
+OLD = ROOT / "tests" / "lakes" / "schema-1.tar.xz"
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +71,29 @@ def test_a_job_says_what_failed_and_why_it_ends_with_three(miner: Miner, source:
     done = miner("ingest", source, "--lake", lake, *LOCAL)
     assert done.code == 3
     assert f"1 in quarantine: miner quarantine ls '{lake}' tells which and why" in done.out
-    assert "Ends with 3: 1 of the 8 units of embed (12.5%) went into quarantine, more than --max-bad 0.01" in done.out
+    assert "Ends with 3: 1 of the 8 units of embed (12.5%) are in quarantine, more than --max-bad 0.01" in done.out
     shutil.rmtree(lake / "embeddings")
     shutil.rmtree(lake / "assets.lance")
     shutil.rmtree(lake / "quarantine.lance")
     done = miner("embed", lake, *LOCAL[:4], "--max-bad", "0.125", "--json")
     assert (done.code, done.document["exit_code"], done.document["max_bad"]) == (0, 0, 0.125)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("window", "allowed", "code"), [("quarantine:before", "0.125", 0), ("index:between-tables", "0.01", 3)]
+)
+def test_a_run_that_goes_on_ends_as_one_that_was_not_killed(
+    miner: Miner, source: Path, tmp_path: Path, window: str, allowed: str, code: int
+) -> None:
+    """The second has one unit left of eight, the bad one, or none at all."""
+    ingest = ["ingest", str(source), "--lake", str(tmp_path / "lake"), *LOCAL, "--max-bad", allowed]
+    killed = {**os.environ, VARIABLE: f"{window}=kill"}
+    first = subprocess.run([sys.executable, "-m", "jobs.cli", *ingest], env=killed, cwd=ROOT, capture_output=True)
+    assert first.returncode == -signal.SIGKILL
+    assert [miner(*ingest).code for _ in range(2)] == [code, code]
+    calm = [*ingest[:3], str(tmp_path / "calm"), *ingest[4:]]
+    assert miner(*calm).code == code
 
 
 def test_ls_and_show(miner: Miner, source: Path, lake: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import os
 import signal
 import threading
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,11 +17,12 @@ import pytest
 
 from jobs.interrupts import interruptible
 from miner.disk import DiskError
-from miner.errors import Conflict, MinerError
+from miner.errors import BadInput, Conflict, MinerError
 from miner.executor import MAX_ATTEMPTS, LocalExecutor, Progress
+from miner.limits import limited
 from miner.lineage import Run
 from miner.schema import TABLES
-from miner.stage import Outcome, Output, Reduction
+from miner.stage import Outcome, Output, Prepare, Reduction
 from miner.store import Store
 from tests.jobs.stages import OneClipStage, write_scenes
 from tests.miner.test_store import clips
@@ -45,6 +49,38 @@ def test_a_unit_that_hangs_is_quarantined_and_the_run_goes_on(store: Store, faul
     assert (report.written, report.quarantined) == (23, 1)
     assert sorted(read(store.uri, "clips")["scene_id"].to_pylist()) == [*ids[:5], *ids[6:]]
     assert executor.map(OneClipStage((ids[5],), fault), store, Run("test")).changed is False
+
+
+def test_a_thread_that_comes_back_too_late_shares_nothing_and_writes_nothing(store: Store) -> None:
+    ids = write_scenes(store, 4)
+    decoded: dict[int, list[str]] = {}
+    applied: list[str] = []
+
+    class Late(OneClipStage):
+        def prepare(self, store: Store) -> Prepare:
+            own = decoded[len(decoded)] = []
+
+            def decode(units: pa.Table) -> pa.Table:
+                for key in units["key"].to_pylist():
+                    linger_us = 1_800_000 if key == ids[3] else 0
+                    with contextlib.suppress(BadInput):  # as a reader that goes on whatever happens
+                        limited(key, key, partial(ctypes.CDLL(None).usleep, linger_us))
+                    own.append(key)
+                return units
+
+            return decode
+
+        def _clips(self, units: pa.Table, wanted: frozenset[str]) -> Outcome:
+            applied.extend(units["key"].to_pylist())
+            return super()._clips(units, wanted)
+
+    report = LocalExecutor(threads=1, unit_timeout_s=0.2).map(Late(), store, Run("test"))
+    for thread in threading.enumerate():
+        if thread.name == "hand":
+            thread.join(20)
+    assert (report.written, report.quarantined) == (3, 1)
+    assert applied == ids[:3]
+    assert decoded == {0: ids[:3], 1: ids[:3]} or decoded == {0: ids, 1: ids[:3]}
 
 
 def test_the_trace_of_a_bad_unit_is_in_the_log_of_the_run(store: Store) -> None:

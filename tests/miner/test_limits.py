@@ -36,7 +36,7 @@ def test_a_unit_over_its_limit_ends_and_the_next_one_runs() -> None:
 
 
 def test_the_limit_is_of_each_unit_not_of_the_block() -> None:
-    assert watched(lambda: [limited(str(n), "file", lambda: lasting(0.03)) for n in range(8)], 0.15) == [0.03] * 8
+    assert watched(lambda: [limited(str(n), "file", lambda: lasting(0.1)) for n in range(8)], 0.6) == [0.1] * 8
 
 
 def test_a_unit_that_ends_just_then_is_done_or_timed_out_and_nothing_else() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from miner.errors import BadInput, Conflict, NotFound, UsageError
+from miner.errors import BadInput, Conflict, NotFound, UnknownName, UsageError
 from miner.executor import LocalExecutor
 from miner.failpoints import VARIABLE
 from miner.lake import Lake, create, open
@@ -117,6 +117,11 @@ def keys(rows: pa.Table) -> set[str]:
 )
 def test_filters_combine(lake: Lake, chosen: dict[str, str], count: int) -> None:
     assert len(lake.quarantine(**chosen)) == count
+
+
+def test_what_cannot_be_chosen_by_is_told(lake: Lake) -> None:
+    with pytest.raises(UnknownName, match="unknown choice 'raeson'\nDid you mean 'reason'"):
+        lake.quarantine(raeson="empty-file")
 
 
 def test_any_choice_is_what_a_plain_loop_finds(tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ def test_what_a_restore_takes_the_next_run_brings_again(lake: Lake, filled: Path
     assert done == foreseen and done.changed and done.back == 0
     assert done.lost == rows - done.rows == rows - lake.store.count(table) > 0
     assert not lake.restore(table, version).changed
+    failed = [check.detail for check in lake.verify() if not check.ok]
+    assert failed and all(done.next_step.partition(" SOURCE")[0] in detail for detail in failed)
     refill(lake, tmp_path / "source")
     assert _moved(contents(lake.uri), tmp_path / "source", filled / "source") == contents(filled / "lake")
     assert all(check.ok for check in lake.verify()), lake.verify()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from miner.decode.files import _open_remote, _read, read_bytes, shown
-from miner.errors import BadInput
+from miner.decode.files import _open_remote, _read, read_bytes, shown, store_failures
+from miner.errors import BadInput, MinerError
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
@@ -75,3 +75,13 @@ def test_no_secrets_in_messages(uri: str) -> None:
 def test_what_is_shown_of_a_uri() -> None:
     assert shown("s3://bucket/a.jpg?X-Amz-Signature=canary") == "s3://bucket/a.jpg"
     assert shown("/data/what?/a@b.jpg") == "/data/what?/a@b.jpg"
+
+
+def test_a_store_that_fails_behind_an_open_file_is_told_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container stays open between two readings; what then goes wrong is of its store, not of the lake's."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(MinerError, match="s3://recordings") as raised, store_failures("s3://recordings/a.mp4"):
+        raise OSError("When reading information for key 'a.mp4': AWS Error SLOW_DOWN during GetObject")
+    assert "127.0.0.1:1" in raised.value.message
+    with pytest.raises(OSError, match="of the decoder"), store_failures("s3://recordings/a.mp4"):
+        raise OSError("of the decoder")
