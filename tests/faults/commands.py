@@ -21,7 +21,7 @@ from jobs.ingest import IngestConfig, run
 from jobs.run import Listener
 from tests.tables import count
 
-LIMIT_S = 240.0
+LIMIT_S = 900.0  # for a machine that others share: a test has its own, shorter limit
 STAGES = {"ingest": None, "cut": "scenes", "embed": "clips", "index": "assets"}  # and the table that is full before it
 
 
