@@ -59,7 +59,7 @@ def measure(options: argparse.Namespace) -> list[Row]:
     elif options.executor != "both":
         kills = {options.executor: options.kills}
     with tempfile.TemporaryDirectory() as folder:
-        source = write_source(Path(folder, "source"), 4 if options.quick else 24)
+        source = write_source(Path(folder, "source"), 4 if options.quick else 12)
         calm = Ingest(source, Path(folder, "undisturbed"), encoders=("hashing", "descriptor"))
         calm.finish()
         jobs = [(replace(calm, executor=name, lake=Path(folder, name)), number) for name, number in kills.items()]
