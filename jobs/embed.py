@@ -49,7 +49,7 @@ def run(config: EmbedConfig, listener: Listener) -> Result:
     lake = open_lake(config, listener)
     encoders = config.encoder or default_encoders(lake.store)
     reports = [lake.embed(encoders, config.views, config.num_gpus), *lake.index(mend=False)]
-    shares = [share(lake.store, config.embed_stage(lake.store))]
+    shares = [share(lake.store, "embed", lambda: config.embed_stage(lake.store))]
     return Result("embed", lake.uri, reports, {"encoders": list(encoders)}, config.max_bad, shares)
 
 
@@ -58,7 +58,8 @@ def run_import(config: ImportConfig, listener: Listener) -> Result:
     lake = open_lake(config, listener)
     reports = [lake.embed_from(config.file, config.encoder), *lake.index(mend=False)]
     facts = {"file": str(config.file), "encoder": config.encoder}
-    shares = [share(lake.store, ImportStage(config.file, config.encoder))]
+    stage = ImportStage(config.file, config.encoder)
+    shares = [share(lake.store, stage.name, lambda: stage)]
     return Result("embed", lake.uri, reports, facts, config.max_bad, shares)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,11 +53,13 @@ def run(config: IngestConfig, listener: Listener) -> Result:
 
 def _shares(config: IngestConfig, store: Store, reader: Reader) -> list[Share]:
     """How much of the source is in quarantine, stage by stage."""
-    if not store.count("quarantine"):
-        return []
     scene_ids = pa.array([scene.scene_id for scene in reader.scenes()], pa.string())
-    stages: list[Stage] = [IngestStage(reader), config.cut_stage(store), config.embed_stage(store)]
-    return [share(store, stage, scene_ids) for stage in stages]
+    stages: dict[str, Callable[[], Stage]] = {
+        "ingest": lambda: IngestStage(reader),
+        "cut": lambda: config.cut_stage(store),
+        "embed": lambda: config.embed_stage(store),
+    }
+    return [share(store, name, make, scene_ids) for name, make in stages.items()]
 
 
 def _lost_vectors(report: IngestReport, encoders: Sequence[str]) -> list[str]:

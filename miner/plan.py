@@ -6,7 +6,7 @@ most `CHUNK` at a time, so a plan over tens of millions of readings needs little
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -222,15 +222,16 @@ class Share:
         return self.bad > allowed * self.units
 
 
-def share(store: Store, stage: Stage, scene_ids: pa.Array | None = None) -> Share:
-    """The share of bad units among those of some scenes (None: all) as the tables are now.
+def share(store: Store, name: str, make: Callable[[], Stage], scene_ids: pa.Array | None = None) -> Share:
+    """The share of bad units among those of some scenes (None: all) of the stage of that name, as the tables are now.
 
     Whatever runs it took to get there: one that was killed and went on says the same as one that was not. Where nothing
-    is in quarantine, nothing is counted.
+    is in quarantine, nothing is counted and no stage made.
     """
-    held = f"stage = {quoted(stage.name)} AND reason <> {quoted(DROPPED)}"
+    held = f"stage = {quoted(name)} AND reason <> {quoted(DROPPED)}"
     if not store.count("quarantine", held):
-        return Share(stage.name, 0, 0)
+        return Share(name, 0, 0)
+    stage = make()
     inputs = stage.counts(store).sort_by("scene_id")
     if scene_ids is not None:
         inputs = _only(inputs, "scene_id", scene_ids)
@@ -241,4 +242,4 @@ def share(store: Store, stage: Stage, scene_ids: pa.Array | None = None) -> Shar
         keys = _only(stage.units(store, scene_filter, scenes), "scene_id", scenes)["key"]
         in_quarantine, lost = _held(store, stage, scene_filter, keys)
         bad += int((in_quarantine & ~lost).sum())
-    return Share(stage.name, bad, plan.total)
+    return Share(name, bad, plan.total)
