@@ -27,9 +27,8 @@ def run(config: CutConfig, listener: Listener) -> Result:
     """Cut the scenes that have no clips yet."""
     lake = open_lake(config, listener)
     reports = [lake.cut(config.clip_seconds)]
-    return Result(
-        "cut", lake.uri, reports, {}, config.max_bad, [share(lake.store, "cut", lambda: config.cut_stage(lake.store))]
-    )
+    shares = [share(lake.store, "cut", lambda: config.cut_stage(lake.store))]
+    return Result("cut", lake.uri, reports, {}, config.max_bad, shares)
 
 
 def plan(config: CutConfig) -> dict[str, Any]:
