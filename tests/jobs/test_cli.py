@@ -167,6 +167,13 @@ def test_show(miner: Miner, lake: Path) -> None:
     assert "frame_00000" in miner("show", lake, "drive_00").out
 
 
+@pytest.mark.parametrize("verb", ["verify", "compact --dry-run", "restore --table clips", "migrate --dry-run"])
+def test_documents_say_which_job_they_are_of(miner: Miner, lake: Path, verb: str) -> None:
+    name, *options = verb.split()
+    document = miner(name, lake, *options, "--json").document
+    assert (document["job"], document["lake"]) == (name, str(lake))
+
+
 def test_verify(miner: Miner, lake: Path, tmp_path: Path) -> None:
     done = miner("verify", lake, "--json")
     assert done.code == 0 and done.document["ok"] and len(done.document["checks"]) > 10
