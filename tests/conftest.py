@@ -37,14 +37,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file share their fixtures, so they stay together; those on Ray's cluster too, there is one.
-
-    What takes longest comes first, so that no process is left alone with it at the end.
-    """
-    for item in items:
-        on_ray = {"ray_executor", "executor"} & {*getattr(item, "fixturenames", ())}
-        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else str(item.path.relative_to(ROOT))))
-    items.sort(key=lambda item: not str(item.path.relative_to(ROOT)).startswith(LONG))
+    """The files that take longest come first, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 @pytest.fixture(autouse=True)
