@@ -178,9 +178,19 @@ def embed(
     go(settled, (job.plan_import, job.run_import), dry_run, as_json)
 
 
-@app.command(epilog="Example: **miner index lake**")
+@app.command(epilog="Example: **miner index lake --kind faiss:IVF-RaBitQ --target-recall 0.98**")
 def index(
     lake: ConfigLake = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Index of vectors: auto, flat, faiss:IVF-RaBitQ, lance:IVF_RQ, ... [auto]"),
+    ] = None,
+    target_recall: Annotated[
+        float | None, typer.Option(help="Share of the true nearest vectors that an index has to find. [0.95]")
+    ] = None,
+    memory_gb: Annotated[
+        float | None, typer.Option(help="Memory for the codes of one index. [half of the machine's]")
+    ] = None,
     executor: ExecutorOpt = None,
     config: ConfigFile = None,
     set_: Settings = None,
@@ -191,7 +201,8 @@ def index(
     """Bring indexes and clip facts up to the tables."""
     from jobs import index as job
 
-    given = {"lake": lake, **engine_options(executor, no_wait, None, False)}
+    given: dict[str, Any] = {"lake": lake, "kind": kind, "target_recall": target_recall, "memory_gb": memory_gb}
+    given |= engine_options(executor, no_wait, None, False)
     go(resolved(job.IndexConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
 
 

@@ -26,7 +26,7 @@ from miner.disk import AGAIN, DiskError, room
 from miner.errors import MinerError
 from miner.executor import Executor, replace_rows
 from miner.runlog import one_line
-from miner.stage import Reduction, Stage
+from miner.stage import Part, Reduction, Stage
 from miner.store import Store
 from miner.worker import BlockWorker, Receipt, failed
 
@@ -130,9 +130,14 @@ class RayExecutor(Executor):
         ray = self._connect()
         from ray.exceptions import RayError, RayTaskError
 
-        replace = ray.remote(num_cpus=1, max_retries=_RESTARTS)(replace_rows)
+        def remote(work: Callable[..., Any]) -> Any:
+            return ray.remote(num_cpus=1, max_retries=_RESTARTS)(work)
+
         try:
-            ray.get(replace.remote(reduction, store, stamp, since))
+            if reduction.divided:
+                reduction, parts = ray.get(remote(_begin).remote(reduction, store))
+                ray.get([remote(_done).remote(part) for part in parts])
+            ray.get(remote(replace_rows).remote(reduction, store, stamp, since))
         except RayTaskError as error:
             raise error.cause from error  # Ray's own hides it under its trace
         except RayError as error:
@@ -205,6 +210,14 @@ class RayExecutor(Executor):
         context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         return ray
+
+
+def _begin(reduction: Reduction, store: Store) -> tuple[Reduction, Sequence[Part]]:
+    return reduction.begin(store)
+
+
+def _done(part: Part) -> None:
+    part()
 
 
 @contextmanager

@@ -75,7 +75,8 @@ def plan_text(document: Document) -> str:
     lines = [f"{stage['stage']:>7}  {stage['pending']:,} of {stage['units']:,} to do" for stage in document["stages"]]
     source = f" from {document['source']} with reader {document['reader']}" if "source" in document else ""
     head = f"Dry run: {document['job']}{source} into {document['lake']}; nothing is written."
-    return joined([head, *lines, *_foreseen(document)])
+    kinds = [f"{table}: index {kind}" for table, kind in document.get("indexes", {}).items()]
+    return joined([head, *lines, *kinds, *_foreseen(document)])
 
 
 def _foreseen(document: Document) -> list[str]:

@@ -140,6 +140,17 @@ def _radius_pairs(vectors: NDArray[np.float32], min_score: float, tile: int) -> 
                 yield Pairs(left[near], right[near], scores[near])
 
 
+def rescored(
+    query: NDArray[np.float32], rows: NDArray[np.int64], vectors: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The best `k` of some candidates for one query (d,), scored and ordered as by `top_k`.
+
+    `rows` (c,) are their numbers, `vectors` (c, d) theirs in the same order. Gives row numbers and scores of
+    min(k, c) of them.
+    """
+    return _improved(_NONE, query, (rows, vectors), vectors @ query, k)
+
+
 def merge_top_k(parts: Sequence[Found], k: int) -> Found:
     """The best `k` of what disjoint shards found for the same queries: each part is (indices, scores), both (q, k_i).
 

@@ -98,6 +98,11 @@ class Executor(ABC):
 
     def run_reduction(self, reduction: Reduction, store: Store, stamp: Mapping[str, str], since: int) -> None:
         """Compute and replace the rows of a reduction; `since` is the version of its table as the lease was taken."""
+        if reduction.divided:
+            reduction, parts = reduction.begin(store)
+            with ThreadPoolExecutor(self.workers) as pool:
+                for done in as_completed([pool.submit(part) for part in parts]):
+                    done.result()
         replace_rows(reduction, store, stamp, since)
 
     def map(self, stage: Stage, store: Store, run: Run) -> Report:
@@ -305,6 +310,8 @@ def _has_work(store: Store, plan: Plan) -> bool:
 
 def is_stale(reduction: Reduction, store: Store) -> bool:
     """Whether a table the reduction reads has changed since its rows were computed."""
+    if reduction.outdated(store):
+        return True
     source = _source(reduction, _inputs(store, reduction))
     history = store.history(reduction.output.table) if store.exists(reduction.output.table) else iter(())
     for commit in history:

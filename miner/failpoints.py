@@ -30,6 +30,8 @@ NAMES = {
     "lineage:after": "the event is written, the lease is held",
     "reduce:before": "a reduction is computed and not committed",
     "reduce:after": "a reduction is committed, its lineage event is not written",
+    "index:part": "a part of a vector index is about to be filled",
+    "index:sealed": "the files of a vector index are written, no manifest names them",
     "index:between-tables": "the key index of one table is built, the next is not",
     "digests:before": "a table is changed, its new files have no digests",
     "compact:between-tables": "one table is compacted, the next is not",

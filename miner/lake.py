@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,10 @@ from miner.feedback import of_lake
 from miner.hits import Hits
 from miner.ids import check_label, check_name
 from miner.imported import ImportStage
-from miner.index import KEYED, reductions
-from miner.indexes import Index
+from miner.index import KEYED, reductions, table_task
+from miner.indexes import RECALL, Index
+from miner.indexes.choose import AUTO, Wanted
+from miner.indexes.files import litter, sweep
 from miner.ingest import IngestStage
 from miner.key_indexes import index_keys, keys_damaged, keys_lag
 from miner.lease import lease
@@ -131,21 +133,31 @@ class Lake:
         report = self.executor.map(stage, self.store, run)
         return replace(report, notes=stage.notes(self.store, report.done_before))
 
-    def index(self, mend: bool = True) -> list[Report]:
-        """Bring key indexes, clip facts and index manifests up to the tables.
+    def index(
+        self, kind: str = AUTO, target_recall: float = RECALL, memory_gb: float | None = None, mend: bool = True
+    ) -> list[Report]:
+        """Bring key indexes, clip facts and the indexes of vectors up to the tables.
 
-        With `mend` the files of key indexes are read, and made anew where they are damaged.
+        `kind` of the indexes of vectors: flat, faiss:IVF-RaBitQ, lance:IVF_RQ, ...; auto compares all vectors of a
+        small table, keeps what a large one has, else builds what fits into `memory_gb` and finds `target_recall`. With
+        `mend` the files of indexes are read, and made anew where they are damaged.
         """
+        wanted = Wanted(kind, target_recall, memory_gb, mend)
         for table in (*KEYED, *self.store.vector_tables()):
             self._index_keys(table, mend)
             failpoint("index:between-tables")
+        for table in self.store.vector_tables():
+            if task := table_task(self.store, table, wanted):
+                self._leased([table], task)
         for table in ("scenes", "sample_data", "annotations", "clips"):
             self.store.ensure(table)
         reports = [
             self.executor.reduce(each, self.store, self._run("index", {"kind": each.name}))
-            for each in reductions(self.store)
+            for each in reductions(self.store, wanted)
         ]
         self._index_keys("clip_facts", mend)  # last: its rows are new
+        if litter(self.store):
+            self._leased(["indexes"], lambda: sweep(self.store))
         seal(self.store)
         notes = advice(self.store, (*KEYED, "digests", *self.store.vector_tables()))
         return [replace(reports[0], notes=[*reports[0].notes, *notes]), *reports[1:]]
@@ -315,8 +327,11 @@ class Lake:
         """Under the lease, as `compact` deletes what no version has, and that are the files of an index being built."""
         store = self.store
         if store.exists(table) and (keys_lag(store, table) or (mend and keys_damaged(store, table))):
-            with lease(store, [table], self._run("index", {}).run_id, self.executor.wait, self.executor.notify):
-                index_keys(store, table)
+            self._leased([table], lambda: index_keys(store, table))
+
+    def _leased(self, tables: Sequence[str], task: Callable[[], object]) -> None:
+        with lease(self.store, tables, self._run("index", {}).run_id, self.executor.wait, self.executor.notify):
+            task()
 
     def _run(self, job: str, config: Mapping[str, Any]) -> Run:
         return Run(job, {**self.settings, **config}, miner.__version__)

@@ -63,6 +63,7 @@ class Outcome:
 
 
 Prepare = Callable[[pa.Table], pa.Table]
+Part = Callable[[], None]  # of a divided reduction: picklable, done anywhere, beside the others
 Apply = Callable[[pa.Table, frozenset[str]], Outcome]
 
 
@@ -116,6 +117,7 @@ class Reduction(ABC):
     """Tables to table: replaces its own rows (those matching `owned`) in one commit, and only if an input changed.
 
     `settings` are what the rows depend on beside the tables it reads.
+    One that is `divided` has work for several: `begin`, then its parts in any order, then `compute` of what it gave.
     """
 
     name: str
@@ -123,6 +125,15 @@ class Reduction(ABC):
     output: Output
     owned: str = "true"
     settings: str = ""
+    divided: bool = False
+
+    def begin(self, store: Store) -> tuple[Reduction, Sequence[Part]]:
+        """For one that is `divided`: the reduction that puts parts together, and the parts. Called under the lease."""
+        return self, ()
+
+    def outdated(self, store: Store) -> bool:
+        """Whether its rows have to be computed anew though no table that it reads has changed."""
+        return False
 
     @abstractmethod
     def compute(self, store: Store) -> pa.Table:

@@ -43,7 +43,11 @@ class Index(Protocol):
     numbers are the same for every kind of index of one table version.
     """
 
-    kind: ClassVar[str]
+    @property
+    def kind(self) -> str:
+        """What it is: `flat`, `faiss:IVF-RaBitQ`, `lance:IVF_RQ`, ..."""
+        ...
+
     exact: ClassVar[bool]
 
     @property
@@ -102,3 +106,15 @@ class Index(Protocol):
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors of some rows, (len(rows), dim)."""
         ...
+
+
+def check_search(queries: NDArray[np.float32], k: int, mask: NDArray[np.bool_] | None, shape: tuple[int, int]) -> None:
+    """Raise ValueError for a search that makes no sense in an index of `shape` (rows, dim)."""
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if queries.ndim != 2 or queries.shape[1] != shape[1]:
+        raise ValueError(f"queries {queries.shape} must be (q, {shape[1]})")
+    if mask is not None and (mask.shape != shape[:1] or mask.dtype != np.bool_):
+        raise ValueError(f"mask must be {shape[0]} booleans, got {mask.dtype} {mask.shape}")
+    if not np.isfinite(queries).all():
+        raise ValueError("queries hold numbers that are not finite")

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from kernels.neighbors import Found, top_k
 from miner.indexes import DEFAULT, Ask, Estimate
+from miner.indexes.snapshot import ROWS, as_matrix
 from miner.sound import Sound
 from miner.store import Store
 
 _READ_BYTES_PER_MS = 16e6  # one core, vectors that no cache holds; gathering rows first reads and writes them once more
 _GATHERED = 3
 _CALL_MS = 0.05
-ROWS = ["embedding_id", "sample_data_id", "scene_id", "channel", "timestamp_ns", "region"]
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class FlatIndex:
         metadata = store.schema(table).metadata
         encoder, encoder_version = metadata[b"encoder"].decode(), metadata[b"version"].decode()
         version, rows = sound.snapshot(table, [*ROWS, "vector"], version=version)
-        matrix = _matrix(rows["vector"], int(metadata[b"dim"]))
+        vectors = as_matrix(rows["vector"], int(metadata[b"dim"]))
         facts = rows.drop_columns(["vector"]).combine_chunks()  # taking rows of many chunks is slow
         modality = metadata[b"modality"].decode()
-        return cls(table, version, encoder, encoder_version, modality, facts, matrix, sound.notes)
+        return cls(table, version, encoder, encoder_version, modality, facts, vectors, sound.notes)
 
     @property
     def dim(self) -> int:
@@ -91,13 +91,3 @@ def among(queries: NDArray[np.float32], k: int, rows: NDArray[np.int64], vectors
 def scan_ms(rows: int, dim: int) -> float:
     """What gathering and comparing so many rows costs for one query, CPU milliseconds."""
     return _CALL_MS + _GATHERED * rows * dim * 4 / _READ_BYTES_PER_MS
-
-
-def _matrix(column: pa.ChunkedArray, dim: int) -> NDArray[np.float32]:
-    """Fixed size lists, in any number of chunks, as one array (n, dim)."""
-    matrix = np.empty((len(column), dim), np.float32)
-    start = 0
-    for chunk in column.chunks:
-        matrix[start : start + len(chunk)] = chunk.flatten().to_numpy().reshape(-1, dim)
-        start += len(chunk)
-    return matrix

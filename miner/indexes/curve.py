@@ -1,0 +1,136 @@
+"""How well an index finds, for which effort: measured once when it is built, asked at every search.
+
+Queries of two kinds are measured: `image`, rows of the table itself (each leaves itself out of what it finds), and
+`text`, which lie beside them. For each kind, and for masks that let all, a tenth and a hundredth of the rows through,
+the curve has the share of the true ten nearest rows that are among the first candidates.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.neighbors import top_k
+from miner.indexes import Ask, Estimate
+
+K = 10
+SHARES = (1.0, 0.1, 0.01)  # of the rows that a mask lets through
+REFINES = (1, 2, 4, 7, 10, 20, 40, 80)  # candidates for each of K wanted rows
+_SAFETY = 0.2  # of what may be missed is kept back: the next queries are not those that were measured
+
+Vectors = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Candidates = Callable[[Vectors, int, int, NDArray[np.bool_] | None], Ints]  # queries, count, effort, mask -> rows
+
+
+class Setting(NamedTuple):
+    """What to ask of an index: `effort` (lists read, or vertices kept in sight), and how many candidates."""
+
+    effort: int
+    candidates: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """`recall[kind][share][effort][refine]` and `cpu_ms[share][effort]` of a search without scoring its candidates,
+    each of which takes `candidate_ms`; the indexes are places in SHARES (of which there may be the first alone),
+    `efforts` and REFINES.
+    """
+
+    efforts: Sequence[int]
+    recall: Mapping[str, Sequence[Sequence[Sequence[float]]]]
+    cpu_ms: Sequence[Sequence[float]]
+    candidate_ms: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Curve:
+        """What `to_dict` made."""
+        return cls(**{name: values[name] for name in ("efforts", "recall", "cpu_ms", "candidate_ms")})
+
+    def reaches(self, kind: str) -> float:
+        """The highest recall for queries of a kind, without a mask."""
+        return max(max(row) for row in self.recall[kind][0])
+
+    def choose(self, k: int, share: float, ask: Ask) -> tuple[Setting, Estimate]:
+        """The cheapest setting that is expected to find what is asked, else the one that finds most."""
+        wanted = ask.recall + _SAFETY * (1 - ask.recall)
+        place = min(range(len(self.cpu_ms)), key=lambda each: abs(math.log(SHARES[each] / max(share, 1e-9))))
+        found: list[tuple[bool, float, float, Setting]] = []
+        for effort, row, cpu_ms in zip(self.efforts, self.recall[ask.kind][place], self.cpu_ms[place], strict=True):
+            for refine, recall in zip(REFINES, row, strict=True):
+                count = surplus(k, refine)
+                cost = cpu_ms + count * self.candidate_ms
+                enough = recall >= wanted
+                found.append((not enough, cost if enough else -recall, recall, Setting(effort, count)))
+        _, _, recall, setting = min(found)
+        cpu_ms = self.cpu_ms[place][[*self.efforts].index(setting.effort)]
+        return setting, Estimate(cpu_ms + setting.candidates * self.candidate_ms, recall)
+
+
+def surplus(k: int, refine: float) -> int:
+    """How many candidates k rows need where K need K * refine: the surplus grows with the root of k."""
+    return k + math.ceil((refine - 1) * math.sqrt(K * k))
+
+
+def measured(
+    search: Candidates,
+    vectors: Vectors,
+    queries: Mapping[str, Vectors],
+    efforts: Sequence[int],
+    shares: Sequence[float] = SHARES,
+) -> Curve:
+    """The curve of an index whose candidates are rows of `vectors` (n, dim), for queries (q, dim) by kind.
+
+    `image` queries are rows: what scores 1 with one is not looked for. `shares` are the first of SHARES.
+    """
+    most, rng = surplus(K, REFINES[-1]) + 1, np.random.default_rng(0)
+    masks = [None if share == 1 else rng.random(len(vectors)) < share for share in shares]
+    recall: dict[str, list[list[list[float]]]] = {kind: [] for kind in queries}
+    cpu_ms: list[list[float]] = []
+    for mask in masks:
+        own = dict.fromkeys(queries, -1.0)
+        costs = {kind: [] for kind in queries}  # type: dict[str, list[float]]
+        for kind, asked in queries.items():
+            own[kind] = 1 - 1e-5 if kind == "image" else 2.0
+            true, scores = top_k(asked, vectors, K + 1, mask)
+            curve = []
+            for effort in efforts:
+                started = time.process_time()
+                found = [search(asked[i : i + 1], most, effort, mask)[0] for i in range(len(asked))]
+                costs[kind].append((time.process_time() - started) / len(asked) * 1e3)
+                curve.append(_recalls(found, true, scores, own[kind]))
+            recall[kind].append(curve)
+        cpu_ms.append(np.mean([costs[kind] for kind in queries], axis=0).round(4).tolist())
+    return Curve([*efforts], recall, cpu_ms, _candidate_ms(vectors, rng))
+
+
+def _recalls(found: Sequence[Ints], true: Ints, scores: Vectors, own: float) -> list[float]:
+    """The mean share of the K true rows among the first K * refine candidates, for each of REFINES."""
+    shares = np.zeros((len(found), len(REFINES)))
+    for place, (rows, best, score) in enumerate(zip(found, true, scores, strict=True)):
+        wanted = best[score < own][:K]
+        rows = rows[~np.isin(rows, best[score >= own])]
+        hit = np.isin(rows, wanted)
+        for which, refine in enumerate(REFINES):
+            shares[place, which] = hit[: surplus(K, refine)].sum() / max(len(wanted), 1)
+    return [round(float(mean), 4) for mean in shares.mean(axis=0)]
+
+
+def _candidate_ms(vectors: Vectors, rng: np.random.Generator) -> float:
+    """What fetching and scoring one candidate takes, in CPU milliseconds."""
+    query, rounds, count = np.ascontiguousarray(vectors[0]), 50, min(200, len(vectors))
+    chosen = rng.integers(0, len(vectors), (rounds, count))
+    started = time.process_time()
+    for rows in chosen:
+        vectors[rows] @ query
+    return max((time.process_time() - started) / rounds / count * 1e3, 1e-5)

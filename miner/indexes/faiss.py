@@ -1,0 +1,166 @@
+"""FAISS: vectors as short codes, in lists or a graph, found by the stable ids of their rows.
+
+What it finds are candidates: codes know the order of scores only about. Who asks takes more of them than are wanted and
+scores them again by their vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miner.errors import UnknownName
+
+Vectors = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+KINDS = ("IVF-Flat", "IVF-SQ8", "IVF-RaBitQ", "IVF-PQ", "HNSW")
+CODES, TURN = "codes.faiss", "turn.npy"
+SAMPLE_PER_LIST = 64
+_ROUNDS = 10  # of k-means
+_LINKS, _BUILD_WIDTH = 32, 80  # of the graph: neighbours a vector, and how many are looked at to choose them
+_QUERY_BITS = 4  # RaBitQ: bits of a number of the query
+_PER_PART = 4  # PQ: numbers in one part of a vector, which becomes a code of 4 bits
+
+
+def code_bytes(kind: str, dim: int) -> int:
+    """How many bytes a vector of `dim` numbers takes in memory, its id included. Raises UnknownName."""
+    if kind not in KINDS:
+        raise UnknownName.of("kind of FAISS index", kind, KINDS)
+    links = 4 * (2 * _LINKS + 1)
+    own = {"IVF-Flat": 4 * dim, "IVF-SQ8": dim, "IVF-RaBitQ": dim // 8 + 8, "IVF-PQ": dim // 8, "HNSW": dim + links}
+    return own[kind] + 8
+
+
+class Codes:
+    """A FAISS index over ids; empty but trained, a shard, or the whole of it.
+
+    `turn` (dim, dim) is a rotation that spreads what vectors say evenly over their numbers, as RaBitQ wants it; it
+    changes no inner product.
+    """
+
+    def __init__(self, kind: str, index: Any, turn: Vectors | None = None) -> None:
+        self.kind, self._index, self._turn = kind, index, turn
+
+    @classmethod
+    def train(cls, kind: str, sample: Vectors, lists: int) -> Codes:
+        """Learn lists and codes from a sample (s, dim). Raises UnknownName for another kind."""
+        faiss = _library()
+        dim = sample.shape[1]
+        code_bytes(kind, dim)
+        turn = _rotation(dim) if kind == "IVF-RaBitQ" else None
+        index = faiss.index_factory(dim, _factory(kind, dim, lists), faiss.METRIC_INNER_PRODUCT)
+        if kind == "HNSW":
+            index.hnsw.efConstruction = _BUILD_WIDTH
+        else:
+            index.cp.niter, index.cp.max_points_per_centroid = _ROUNDS, SAMPLE_PER_LIST
+            index.cp.min_points_per_centroid = 1  # a small table is no reason for a warning
+        index.train(_turned(sample, turn))
+        return cls(kind, faiss.IndexIDMap(index) if kind == "HNSW" else index, turn)
+
+    @classmethod
+    def read(cls, kind: str, folder: Path, mapped: bool = True) -> Codes:
+        """What `write` wrote; `mapped` leaves it on the disk until it is asked for."""
+        faiss = _library()
+        flags = faiss.IO_FLAG_MMAP_IFC if mapped else 0
+        turn = np.load(folder / TURN) if kind == "IVF-RaBitQ" else None
+        return cls(kind, faiss.read_index(str(folder / CODES), flags), turn)
+
+    def write(self, folder: Path) -> None:
+        """Store it in a folder, as CODES and, where vectors are turned, TURN."""
+        faiss = _library()
+        faiss.write_index(self._index, str(folder / CODES))
+        if self._turn is not None:
+            np.save(folder / TURN, self._turn)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    @property
+    def merges(self) -> bool:
+        """Whether it can be filled in shards."""
+        return self.kind != "HNSW"
+
+    @property
+    def lists(self) -> int:
+        """How many lists there are; 0 for a graph."""
+        return 0 if self.kind == "HNSW" else int(self._index.nlist)
+
+    def add(self, ids: Ints, vectors: Vectors) -> None:
+        """Take in vectors (n, dim) under their ids (n,)."""
+        self._index.add_with_ids(_turned(vectors, self._turn), np.ascontiguousarray(ids, np.int64))
+
+    def absorb(self, shard: Codes) -> None:
+        """Take over all of a shard that was filled from the same trained index; not for a graph."""
+        self._index.merge_from(shard._index, 0)
+
+    def remove(self, ids: Ints) -> None:
+        """Forget some ids; a graph cannot, there they have to be left out of what is allowed."""
+        if self.kind != "HNSW" and len(ids):
+            self._index.remove_ids(np.ascontiguousarray(ids, np.int64))
+
+    def search(self, queries: Vectors, count: int, effort: int, allowed: Allowed | None = None) -> Ints:
+        """The ids of about the nearest vectors to queries (q, dim), (q, count), best first; -1 where there are none.
+
+        `effort` is how many lists are read, or how many vertices of the graph are kept in sight.
+        """
+        faiss = _library()
+        if self.kind == "HNSW":
+            options = faiss.SearchParametersHNSW(efSearch=max(effort, count), sel=allowed and allowed.selector)
+        else:
+            options = faiss.IVFRaBitQSearchParameters() if self.kind == "IVF-RaBitQ" else faiss.SearchParametersIVF()
+            options.nprobe = min(effort, self.lists)
+            if allowed is not None:
+                options.sel = allowed.selector
+            if self.kind == "IVF-RaBitQ":
+                options.qb = _QUERY_BITS
+        found: Ints = self._index.search(_turned(queries, self._turn), count, params=options)[1]
+        return found
+
+
+class Allowed:
+    """Which ids may be found: `marked` (largest id + 1,) has one truth for each."""
+
+    def __init__(self, marked: NDArray[np.bool_]) -> None:
+        faiss = _library()
+        self._bits = np.packbits(marked, bitorder="little")  # the selector does not own them
+        self.selector = faiss.IDSelectorBitmap(self._bits)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """FAISS uses one thread in here, for whoever runs several of these at once."""
+    faiss = _library()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # of the calling thread
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def _library() -> Any:
+    """FAISS itself; the types that come with it lack much of what it has."""
+    import faiss
+
+    return faiss
+
+
+def _factory(kind: str, dim: int, lists: int) -> str:
+    """What FAISS calls it."""
+    parts = max(each for each in range(1, max(dim // _PER_PART, 1) + 1) if dim % each == 0)
+    codes = {"IVF-Flat": "Flat", "IVF-SQ8": "SQ8", "IVF-RaBitQ": "RaBitQ", "IVF-PQ": f"PQ{parts}x4fs"}
+    return f"HNSW{_LINKS},SQ8" if kind == "HNSW" else f"IVF{lists},{codes[kind]}"
+
+
+def _rotation(dim: int) -> Vectors:
+    return np.linalg.qr(np.random.default_rng(dim).normal(size=(dim, dim)))[0].astype(np.float32)
+
+
+def _turned(vectors: Vectors, turn: Vectors | None) -> Vectors:
+    return np.ascontiguousarray(vectors if turn is None else vectors @ turn, np.float32)
