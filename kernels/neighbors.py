@@ -148,7 +148,13 @@ def rescored(
     `rows` (c,) are their numbers, `vectors` (c, d) theirs in the same order. Gives row numbers and scores of
     min(k, c) of them.
     """
-    return _improved(_NONE, query, (rows, vectors), vectors @ query, k)
+    rough = vectors @ query
+    near = np.arange(len(rows))
+    if len(rows) > k:
+        near = np.flatnonzero(rough >= np.partition(rough, len(rough) - k)[len(rough) - k] - _slack(vectors))
+    scores = _scores(query[None], np.zeros(len(near), np.int64), vectors, near)
+    order = np.lexsort((rows[near], -scores))[:k]
+    return rows[near[order]], scores[order]
 
 
 def merge_top_k(parts: Sequence[Found], k: int) -> Found:

@@ -73,6 +73,11 @@ class Corpus:
             raise NotFound("this corpus is of no lake, so there is nothing to filter by")
         return self.sound
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever gets an answer should know: of damaged files, and of the index."""
+        return tuple(dict.fromkeys((*self.asked.notes, *self.index.notes)))
+
     @cached_property
     def readings(self) -> Ranks:
         """The reading of each row."""

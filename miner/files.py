@@ -72,6 +72,8 @@ def scene_names(corpus: Corpus, ids: set[str]) -> dict[str, str]:
 def index_id(corpus: Corpus) -> str | None:
     """The id under which the manifest knows the index; None for vectors newer than the last `miner index`."""
     sound, index = corpus.asked, corpus.index
+    if index.index_id is not None:
+        return index.index_id
     if not sound.has("indexes"):
         return None
     version = sound.version("indexes")

@@ -125,8 +125,9 @@ def table_task(store: Store, table: str, wanted: Wanted) -> Callable[[], None] |
     kind = effective(store, table, wanted, row)
     if not kind.startswith("lance:"):
         return partial(drop_from_table, store, table) if has_index(store, table) else None
-    if row is not None and row["kind"] == kind and not problem_of(store, table):
-        return None
+    if row is not None and row["kind"] == kind and has_index(store, table):
+        if not wanted.mend or not problem_of(store, table):
+            return None
     return partial(build_in_table, store, table, kind.partition(":")[2])
 
 

@@ -81,7 +81,7 @@ def rare(
         table_version=corpus.index.table_version,
         elapsed_ms=round((time.perf_counter() - started) * 1e3, 3),
         hits=tuple(_explained(hit, usual, said) for hit, said in zip(hits, seldom, strict=True)),
-        notes=corpus.asked.notes,
+        notes=corpus.notes,
     )
 
 

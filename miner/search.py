@@ -161,7 +161,7 @@ def search(
         table_version=first.index.table_version,
         elapsed_ms=round((time.perf_counter() - started) * 1e3, 3),
         hits=hits,
-        notes=tuple(dict.fromkeys([*notes, *(note for each in corpora for note in each.asked.notes)])),
+        notes=tuple(dict.fromkeys([*notes, *(note for each in corpora for note in each.notes)])),
         plan=None if plan is None else plan.to_dict(),
     )
 

@@ -51,6 +51,11 @@ class Index(Protocol):
     exact: ClassVar[bool]
 
     @property
+    def index_id(self) -> str | None:
+        """The id of the row of `indexes` that names it; None for the exact one, which needs none."""
+        ...
+
+    @property
     def table(self) -> str: ...
 
     @property

@@ -30,11 +30,14 @@ _SHARE_OF_MEMORY = 0.5
 @dataclass(frozen=True)
 class Wanted:
     """What `miner index` is asked for. `memory_gb` (10^9 bytes) is for the codes of one index, half of what the
-    machine has where it is None; vectors stay on the disk. Raises UnknownName and UsageError."""
+    machine has where it is None; vectors stay on the disk. With `mend` the files of an index are read to see whether
+    they hold. Raises UnknownName and UsageError.
+    """
 
     kind: str = AUTO
     target_recall: float = RECALL
     memory_gb: float | None = None
+    mend: bool = True
 
     def __post_init__(self) -> None:
         known = (AUTO, FLAT, *FILES, *TABLES)

@@ -59,7 +59,9 @@ class Codes:
             index.hnsw.efConstruction = _BUILD_WIDTH
         else:
             index.cp.niter, index.cp.max_points_per_centroid = _ROUNDS, SAMPLE_PER_LIST
-            index.cp.min_points_per_centroid = 1  # a small table is no reason for a warning
+            learners = [index.cp, *([index.pq.cp] if kind == "IVF-PQ" else [])]
+            for each in learners:
+                each.min_points_per_centroid = 1  # a small table is no reason for a warning
         index.train(_turned(sample, turn))
         return cls(kind, faiss.IndexIDMap(index) if kind == "HNSW" else index, turn)
 

@@ -29,6 +29,7 @@ class FlatIndex:
 
     kind: ClassVar[str] = "flat"
     exact: ClassVar[bool] = True
+    index_id: ClassVar[str | None] = None
     table: str
     table_version: int
     encoder: str

@@ -48,9 +48,8 @@ class Making:
         if kind == FLAT:
             return cls("drop")
         kept = old if old and is_kept(store, old, wanted) else None
-        snapshot = Snapshot.of(store, table, Sound(store), version) if kept and kept["uri"] else None
-        if snapshot is not None and kept is not None:
-            changed = _changed(store, kept, snapshot)
+        if kept and kept["uri"]:
+            changed = _changed(store, kept, Snapshot.of(store, table, Sound(store), version))
             if changed <= _LEFT_ALONE:
                 return cls("keep", kept)
             if changed > _UPDATED:
@@ -107,9 +106,11 @@ def effective(store: Store, table: str, wanted: Wanted, old: Row | None) -> str:
 
 
 def is_kept(store: Store, row: Row, wanted: Wanted) -> bool:
-    """Whether the index that a row names is one that is wanted, and its files are what was written."""
+    """Whether the index that a row names is one that is wanted, and (with `mend`) its files are what was written."""
     if wanted.kind not in (AUTO, row["kind"]) or not _satisfies(row, wanted):
         return False
+    if not wanted.mend:
+        return True
     if row["uri"] is None:
         return not problem_of(store, row["table"])
     try:
@@ -130,7 +131,10 @@ def _shape(store: Store, table: str) -> tuple[int, int]:
 
 def _changed(store: Store, row: Row, snapshot: Snapshot) -> float:
     """The share of the table's rows that the index lacks, or has and should not."""
-    folder, facts = opened(store, row)
+    try:
+        folder, facts = opened(store, row)
+    except Damaged:
+        return 1.0
     stored = Stored.read(folder, facts["method"], facts["dim"])
     there = int((stored.places(snapshot) >= 0).sum())
     return (len(snapshot.ids) - there + len(stored.codes) - there) / max(len(snapshot.ids), 1)

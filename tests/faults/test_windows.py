@@ -48,7 +48,8 @@ COMPACT = {
     "lineage:before": "slow",
     "lineage:after": "slow",
 }
-ELSEWHERE = ("dataset:", "export:", "replace:", "migrate:", "restore:")  # windows of other commands, in their tests
+# Windows of other commands, in their tests.
+ELSEWHERE = ("dataset:", "export:", "replace:", "migrate:", "restore:", "index:part", "index:sealed")
 
 
 def marked(windows: dict[str, str]) -> list[object]:

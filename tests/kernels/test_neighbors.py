@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kernels.neighbors import knn, merge_top_k, radius_pairs, top_k
+from kernels.neighbors import knn, merge_top_k, radius_pairs, rescored, top_k
 
 
 def oracle(
@@ -70,6 +70,19 @@ def test_row_order_changes_only_the_numbers(problem, random) -> None:  # type: i
     shuffled, shuffled_scores = top_k(queries, vectors[order], k)
     assert np.array_equal(scores, shuffled_scores)
     assert np.array_equal(vectors[indices], vectors[order][shuffled])
+
+
+@settings(max_examples=50, deadline=None)
+@given(problems())
+def test_candidates_are_scored_as_all_rows_are(problem) -> None:  # type: ignore[no-untyped-def]
+    queries, vectors, k, mask = problem
+    rows = np.random.default_rng(len(vectors)).permutation(
+        np.arange(len(vectors)) if mask is None else np.flatnonzero(mask)
+    )
+    for query, indices, scores in zip(queries, *top_k(queries, vectors, k, mask), strict=True):
+        found = rescored(query, rows, vectors[rows], k)
+        np.testing.assert_array_equal(found[0], indices)
+        np.testing.assert_array_equal(found[1], scores)
 
 
 @settings(max_examples=50, deadline=None)

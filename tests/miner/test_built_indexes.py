@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miner.errors import UnknownName, UsageError
+from miner.fragments import merge_fragments
 from miner.indexes import Ask
 from miner.indexes.choose import AUTO, FILES, SMALL, Wanted
 from miner.indexes.coded import FaissIndex
@@ -59,7 +60,7 @@ def changed(store: Store, what: str, seed: int) -> None:
         first = int(rng.integers(0, 300))
         store.delete(TABLE, f"timestamp_ns >= {first} AND timestamp_ns < {first + 30}")
     elif what == "compact":
-        store.merge_fragments(TABLE, 10_000)
+        merge_fragments(store, TABLE, 10_000)
     elif what == "restore":
         versions = store.versions(TABLE)
         store.restore(TABLE, versions[int(rng.integers(1, len(versions)))], {})
