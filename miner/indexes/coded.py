@@ -190,14 +190,16 @@ class FaissIndex:
         """The best `kept` of the candidates and of the fresh rows; with more effort for queries that find too few, in
         the end by comparing all."""
         allowed = self._allowed if mask is None else self._masked(mask)
-        newer = self._scan(queries, kept, self.fresh if mask is None else self.fresh[mask[self.fresh]])
+        newer = self._newer(queries, kept, mask)
         rows, scores = np.empty((len(queries), kept), np.int64), np.empty((len(queries), kept), np.float32)
         todo, (effort, count) = np.arange(len(queries)), setting
         while len(todo) and effort < _WIDER * len(self.stored.ids):
             candidates = self.stored.codes.search(queries[todo], min(count, len(self.stored.ids)), effort, allowed)
             short = []
             for i, ids in zip(todo, candidates, strict=True):
-                found = _joined(self._rescored(queries[i], ids[ids >= 0], kept), (newer[0][i], newer[1][i]), kept)
+                found = self._rescored(queries[i], ids[ids >= 0], kept)
+                if newer is not None:
+                    found = _joined(found, (newer[0][i], newer[1][i]), kept)
                 if len(found[0]) == kept:
                     rows[i], scores[i] = found
                 else:
@@ -206,6 +208,11 @@ class FaissIndex:
         if len(todo):
             rows[todo], scores[todo] = self._scan(queries[todo], kept, _numbers(mask, len(self.rows)))
         return rows, scores
+
+    def _newer(self, queries: Vectors, k: int, mask: NDArray[np.bool_] | None) -> Found | None:
+        """The best among the fresh rows that a mask lets through; None where there are none."""
+        fresh = self.fresh if mask is None else self.fresh[mask[self.fresh]]
+        return self._scan(queries, k, fresh) if len(fresh) else None
 
     def _masked(self, mask: NDArray[np.bool_]) -> Allowed:
         """The indexed ids that a mask lets through."""
@@ -218,7 +225,7 @@ class FaissIndex:
 
     def _rescored(self, query: Vectors, ids: Ints, k: int) -> Found:
         """The best k of the candidates of one query: rows and exact scores."""
-        rows = self._row_of(ids)
+        rows = ids if self._dense else self._row_of(ids)
         return rescored(query, rows, self.stored.vectors[self.place[rows]], k)
 
     def _row_of(self, ids: Ints) -> Ints:

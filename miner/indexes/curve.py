@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ from miner.indexes import Ask, Estimate
 K = 10
 SHARES = (1.0, 0.1, 0.01)  # of the rows that a mask lets through
 REFINES = (1, 2, 4, 7, 10, 20, 40, 80)  # candidates for each of K wanted rows
+_SURPLUS = np.array(REFINES) - 1
+_RUN = 1000  # rows that a mask lets through or not together: filters ask for scenes, which are neighbours in a table
 _SAFETY = 0.2  # of what may be missed is kept back: the next queries are not those that were measured
 
 Vectors = NDArray[np.float32]
@@ -63,18 +66,23 @@ class Curve:
 
     def choose(self, k: int, share: float, ask: Ask) -> tuple[Setting, Estimate]:
         """The cheapest setting that is expected to find what is asked, else the one that finds most."""
-        wanted = ask.recall + _SAFETY * (1 - ask.recall)
         place = min(range(len(self.cpu_ms)), key=lambda each: abs(math.log(SHARES[each] / max(share, 1e-9))))
-        found: list[tuple[bool, float, float, Setting]] = []
-        for effort, row, cpu_ms in zip(self.efforts, self.recall[ask.kind][place], self.cpu_ms[place], strict=True):
-            for refine, recall in zip(REFINES, row, strict=True):
-                count = surplus(k, refine)
-                cost = cpu_ms + count * self.candidate_ms
-                enough = recall >= wanted
-                found.append((not enough, cost if enough else -recall, recall, Setting(effort, count)))
-        _, _, recall, setting = min(found)
-        cpu_ms = self.cpu_ms[place][[*self.efforts].index(setting.effort)]
-        return setting, Estimate(cpu_ms + setting.candidates * self.candidate_ms, recall)
+        recall, cpu_ms = self._measured[ask.kind][place], self._cpu_ms[place]
+        counts = k + np.ceil(_SURPLUS * math.sqrt(K * k))
+        cost = cpu_ms[:, None] + self.candidate_ms * counts
+        enough = recall >= ask.recall + _SAFETY * (1 - ask.recall)
+        flat = int(np.argmin(np.where(enough, cost, np.inf))) if enough.any() else int(np.argmax(recall - 1e-6 * cost))
+        effort, refine = divmod(flat, len(REFINES))
+        setting = Setting(self.efforts[effort], int(counts[refine]))
+        return setting, Estimate(float(cost[effort, refine]), float(recall[effort, refine]))
+
+    @cached_property
+    def _measured(self) -> dict[str, NDArray[np.float64]]:
+        return {kind: np.array(values) for kind, values in self.recall.items()}
+
+    @cached_property
+    def _cpu_ms(self) -> NDArray[np.float64]:
+        return np.array(self.cpu_ms)
 
 
 def surplus(k: int, refine: float) -> int:
@@ -94,7 +102,7 @@ def measured(
     `image` queries are rows: what scores 1 with one is not looked for. `shares` are the first of SHARES.
     """
     most, rng = surplus(K, REFINES[-1]) + 1, np.random.default_rng(0)
-    masks = [None if share == 1 else rng.random(len(vectors)) < share for share in shares]
+    masks = [_mask(len(vectors), share, rng) for share in shares]
     recall: dict[str, list[list[list[float]]]] = {kind: [] for kind in queries}
     cpu_ms: list[list[float]] = []
     for mask in masks:
@@ -112,6 +120,15 @@ def measured(
             recall[kind].append(curve)
         cpu_ms.append(np.mean([costs[kind] for kind in queries], axis=0).round(4).tolist())
     return Curve([*efforts], recall, cpu_ms, _candidate_ms(vectors, rng))
+
+
+def _mask(rows: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_] | None:
+    """A mask that lets a share of the rows through, in runs; None for all."""
+    if share == 1:
+        return None
+    length = max(min(_RUN, int(rows * share / 4)), 1)
+    runs = rng.random(-(-rows // length)) < share
+    return runs.repeat(length)[:rows]
 
 
 def _recalls(found: Sequence[Ints], true: Ints, scores: Vectors, own: float) -> list[float]:
