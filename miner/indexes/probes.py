@@ -27,7 +27,7 @@ _SITUATIONS = (
     *("", " at night", " in the rain", " in fog", " on a highway", " in a city street", " close to the camera"),
     " with the sun low ahead",
 )
-_GAP, _MEANT, _NOISE = 1.0, (0.6, 0.3, 0.1), 0.25
+_GAP, _MEANT, _NOISE = 1.0, (0.5, 0.3, 0.2), 0.4
 
 
 @dataclass(frozen=True)
