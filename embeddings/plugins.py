@@ -30,6 +30,12 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "synthetic": "miner.readers.synthetic:SyntheticReader",
         "video": "miner.readers.video:VideoReader",
     },
+    "miner.strategies": {
+        "dpp": "miner.strategies.dpp:DppStrategy",
+        "facility_location": "miner.strategies.facility_location:FacilityLocationStrategy",
+        "k_center": "miner.strategies.k_center:KCenterStrategy",
+        "random": "miner.strategies.random:RandomStrategy",
+    },
 }
 
 
@@ -49,9 +55,7 @@ def load_plugin(group: str, name: str) -> Any:
         for point in entry_points(group=group, name=name):
             return point.load()
         if ":" not in name:
-            raise UnknownPlugin(
-                f"unknown {group.rpartition('.')[2][:-1]} {name!r}. Known: {', '.join(plugin_names(group))}"
-            )
+            raise UnknownPlugin(f"unknown {_one(group)} {name!r}. Known: {', '.join(plugin_names(group))}")
         target = name
     module, _, attribute = target.partition(":")
     try:
@@ -59,4 +63,10 @@ def load_plugin(group: str, name: str) -> Any:
     except (ModuleNotFoundError, AttributeError) as error:
         if target != name:  # a name of ours: the error is in the code behind it
             raise
-        raise UnknownPlugin(f"{group.rpartition('.')[2][:-1]} {name!r} cannot be imported: {error}") from error
+        raise UnknownPlugin(f"{_one(group)} {name!r} cannot be imported: {error}") from error
+
+
+def _one(group: str) -> str:
+    """What a plugin of the group is called: "strategy" of "miner.strategies"."""
+    word = group.rpartition(".")[2]
+    return f"{word[:-3]}y" if word.endswith("ies") else word[:-1]

@@ -1,0 +1,165 @@
+"""Facility location: rows such that every row has one like it, on the average, picked by the gain of each.
+
+The goal is the sum over all rows i of weight_i times the largest likeness of i to a picked row. Likeness is (1 +
+cosine) / 2, 0 to 1, so that what a first pick gains is linear in its vector and known without a single pair. Greedy
+picks reach at least 1 - 1/e of the best goal (Nemhauser, Wolsey and Fisher 1978).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels._jit import jit
+from kernels.candidates import Candidates, Free, Picked, Rows, Vectors
+from kernels.lazy_greedy import lazy_greedy
+from kernels.neighbors import Found
+
+_AT_ONCE = 8192
+_ROWS_AT_ONCE = 512
+_LANES = 16
+_MEMORY = 400_000_000  # bytes of likenesses kept
+
+
+def facility_location(
+    vectors: Vectors,
+    k: int,
+    candidates: Candidates | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+) -> Picked:
+    """At most `k` of the unit rows `vectors` (n, d) by greedy facility location, exactly, and what each gained.
+
+    With a `sample`, only that many rows, drawn by `seed`, are to be stood for (any row may still be picked), each with
+    the weight of n / sample rows. The mean likeness is then known to within sqrt(ln(2 n / delta) / (2 sample)) with
+    probability 1 - delta for each pick (Hoeffding). Ties: the lower row. Memory beyond the input: 0.4 GB and O(n).
+    Raises ValueError as `Candidates`.
+    """
+    asked = (candidates or Candidates()).checked(vectors, k)
+    weights = asked.weighted(len(vectors))
+    stood_for = vectors
+    counted = np.flatnonzero(weights)
+    if sample is not None and sample < len(counted):
+        drawn = np.sort(np.random.default_rng(seed).choice(counted, max(1, sample), replace=False))
+        stood_for, weights = vectors[drawn], weights[drawn] * np.float32(len(counted) / len(drawn))
+    goal = _Dense(vectors, stood_for, weights)
+    bounds = goal.first_gains()
+    for row in asked.chosen:
+        goal.pick(int(row))
+    return lazy_greedy(bounds, k, Free(asked, len(vectors)), goal)
+
+
+def facility_location_graph(graph: Found, k: int, candidates: Candidates | None = None) -> Picked:
+    """As `facility_location`, where a row can be stood for by itself and by its neighbours in a `graph` only.
+
+    `graph` holds indices and cosines, both (n, m), as `kernels.knn_graph` gives them. The goal is a lower bound of that
+    of all pairs. Time and memory O(n m) and a little a pick. Raises ValueError as `Candidates`.
+    """
+    indices, scores = graph
+    asked = (candidates or Candidates()).checked(scores[:, :0], k)
+    goal = _Sparse(indices, scores, asked.weighted(len(indices)))
+    for row in asked.chosen:
+        goal.pick(int(row))
+    return lazy_greedy(goal.first_gains(), k, Free(asked, len(indices)), goal)
+
+
+class _Dense:
+    """Likeness of any row to those to be stood for, made when asked for and kept while there is room."""
+
+    def __init__(self, vectors: Vectors, stood_for: Vectors, weights: Vectors) -> None:
+        self._vectors, self._stood_for, self._weights = vectors, stood_for, weights
+        self._best = np.zeros(len(stood_for), np.float32)
+        room = max(128, _MEMORY // max(1, 4 * len(stood_for)))
+        self._likeness = np.empty((min(room, len(vectors)), len(stood_for)), np.float32)
+        self._row_in = np.full(len(self._likeness), -1, np.int64)
+        self._place = np.full(len(vectors), -1, np.int64)
+        self._order = np.arange(len(vectors))
+        self._next = 0
+
+    def first_gains(self) -> NDArray[np.float64]:
+        """What each row gains where nothing is picked: (n,). With something picked it is a bound."""
+        total = self._weights @ self._stood_for
+        first: NDArray[np.float64] = (self._weights.sum(dtype=np.float64) + self._vectors @ total) / 2
+        self._order = np.argsort(-first, kind="stable")
+        return first * (1 + 1e-5)  # never below what a sum in another order gives
+
+    def gains(self, rows: Rows) -> NDArray[np.float64]:
+        self._load(rows[self._place[rows] < 0])
+        gains = np.empty(len(rows))
+        _more(self._likeness, self._place[rows], self._best, self._weights, gains)
+        return gains
+
+    def pick(self, row: int) -> None:
+        if self._place[row] < 0:
+            self._load(np.array([row]))
+        np.maximum(self._best, self._likeness[self._place[row]], out=self._best)
+
+    def _load(self, rows: Rows) -> None:
+        if len(rows) < _ROWS_AT_ONCE and len(self._likeness) == len(self._vectors):  # all will fit: products are large
+            others = self._order[self._place[self._order] < 0]
+            others = others[~np.isin(others, rows)]
+            rows = np.concatenate([rows, others[: _ROWS_AT_ONCE - len(rows)]]) if len(rows) else rows
+        places = (self._next + np.arange(len(rows))) % len(self._likeness)
+        self._next = int(self._next + len(rows)) % len(self._likeness)
+        self._place[self._row_in[places][self._row_in[places] >= 0]] = -1
+        self._row_in[places], self._place[rows] = rows, places
+        asked = self._vectors[rows] / 2
+        for start in range(0, len(self._best), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            self._likeness[places, part] = asked @ self._stood_for[part].T + np.float32(0.5)
+
+
+@jit
+def _more(
+    likeness: NDArray[Any], places: NDArray[Any], best: NDArray[Any], weights: NDArray[Any], gains: NDArray[Any]
+) -> None:
+    """What rows of likeness add to the best, weighted. Sums in lanes: the compiler may not reorder a sum by itself."""
+    whole = len(best) - len(best) % _LANES
+    lanes = np.zeros(_LANES, np.float32)
+    for i in range(len(places)):
+        row = likeness[places[i]]
+        lanes[:] = 0
+        for start in range(0, whole, _LANES):
+            for lane in range(_LANES):
+                more = row[start + lane] - best[start + lane]
+                lanes[lane] += (more if more > 0 else np.float32(0)) * weights[start + lane]
+        total = 0.0
+        for lane in range(_LANES):
+            total += lanes[lane]
+        for j in range(whole, len(best)):
+            total += max(row[j] - best[j], np.float32(0)) * weights[j]
+        gains[i] = total
+
+
+class _Sparse:
+    """Of each row, the rows it can stand for and how well: the graph turned around, and each row for itself."""
+
+    def __init__(self, indices: Rows, scores: NDArray[np.float32], weights: Vectors) -> None:
+        n = len(indices)
+        row, place = np.nonzero(indices >= 0)
+        stands, stood_for = np.concatenate([indices[row, place], np.arange(n)]), np.concatenate([row, np.arange(n)])
+        likeness = np.concatenate([(1 + scores[row, place]) / 2, np.ones(n, np.float32)])
+        order = np.argsort(stands, kind="stable")
+        self._stood_for, self._likeness = stood_for[order], likeness[order]
+        self._bounds = np.searchsorted(stands[order], np.arange(n + 1)).tolist()
+        self._weights, self._best = weights, np.zeros(n, np.float32)
+
+    def first_gains(self) -> NDArray[np.float64]:
+        more = np.maximum(self._likeness - self._best[self._stood_for], 0) * self._weights[self._stood_for]
+        return np.add.reduceat(more, self._bounds[:-1], dtype=np.float64) if len(more) else np.zeros(0)
+
+    def gains(self, rows: Rows) -> NDArray[np.float64]:
+        return np.array([self._gain(row) for row in rows.tolist()], np.float64)
+
+    def pick(self, row: int) -> None:
+        part = slice(self._bounds[row], self._bounds[row + 1])
+        rows = self._stood_for[part]
+        self._best[rows] = np.maximum(self._best[rows], self._likeness[part])
+
+    def _gain(self, row: int) -> float:
+        part = slice(self._bounds[row], self._bounds[row + 1])
+        rows = self._stood_for[part]
+        more = self._likeness[part] - self._best[rows]
+        return float(np.maximum(more, 0, out=more) @ self._weights[rows])
