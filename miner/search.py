@@ -8,6 +8,7 @@ A query is a tree (`miner.query.tree`). One that comes to a single vector is ans
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -21,7 +22,7 @@ from miner.decode.views import Region
 from miner.errors import NotFound, UsageError
 from miner.files import files_of, index_id, scene_names
 from miner.hits import Hit, Hits
-from miner.query.compose import Asked, Composed, composed
+from miner.query.compose import Asked, Placed, composed
 from miner.query.explain import Plan
 from miner.query.filters import parse_filter
 from miner.query.matching import Matches, matching
@@ -192,10 +193,9 @@ def _composed(query: Query, sources: Sources, sensors: tuple[str, ...], plan: Pl
     ranked = time.perf_counter()
     found: dict[int, Hit] = {}
     for sensor in sensors:
-        corpus = sources.corpus(sensor)
-        places = [place for place, each in enumerate(answer.placed) if each.sensor == sensor]
-        if places:
-            found |= zip(places, described(sources.store, corpus, _ranked(corpus, answer, places)), strict=True)
+        of = {place: each for place, each in enumerate(answer.placed) if each.sensor == sensor}
+        shown = described(sources.store, sources.corpus(sensor), _ranked([*of.values()])) if of else ()
+        found |= zip(of, shown, strict=True)
     hits = []
     for place, each in enumerate(answer.placed):
         why = ", ".join(f"{name} {value:.2f}" for name, value in each.evidence.items())
@@ -215,14 +215,10 @@ def _matches(query: Query, corpus: Corpus, plan: Plan | None) -> Matches:
     return matches
 
 
-def _ranked(corpus: Corpus, answer: Composed, places: list[int]) -> Ranked:
-    """Some of what was found as rows of a corpus, with the clip each was found for, where it was found for one."""
-    rows = np.array([answer.placed[place].row for place in places], np.int64)
-    scores = np.array([answer.placed[place].score for place in places], np.float32)
-    number = {clip: at for at, clip in enumerate(corpus.clips["clip_id"].to_pylist())}
-    first = np.searchsorted(corpus.row, rows)
-    clips = [number.get(answer.unit_ids[place], corpus.clip[at]) for place, at in zip(places, first, strict=True)]
-    return Ranked(rows, np.array(clips, np.int64), scores)
+def _ranked(placed: Sequence[Placed]) -> Ranked:
+    """What was found of one sensor, as rows of its corpus."""
+    rows, clips = (np.array([getattr(each, name) for each in placed], np.int64) for name in ("row", "clip"))
+    return Ranked(rows, clips, np.array([each.score for each in placed], np.float32))
 
 
 def _evidence(corpus: Corpus, sought: Sought, found: Ranked) -> list[dict[str, float]]:

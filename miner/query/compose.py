@@ -49,10 +49,12 @@ class Asked:
 
 
 class Placed(NamedTuple):
-    """A clip or frame that was found: its best row in the corpus of `sensor`, its score, and what it is made of."""
+    """A clip or frame that was found: its best row in the corpus of `sensor` and the clip there, -1 for none; its
+    score, and what that is made of."""
 
     sensor: str
     row: int
+    clip: int
     score: float
     evidence: dict[str, float]
 
@@ -61,7 +63,6 @@ class Composed(NamedTuple):
     """What was found, and what whoever reads it should know."""
 
     placed: list[Placed]
-    unit_ids: list[str]
     notes: tuple[str, ...]
 
 
@@ -90,8 +91,8 @@ def composed(asked: Asked) -> Composed:
     best = found[np.lexsort((units.rank[found], -score[found]))][: asked.k]
     if asked.plan is not None:
         outline(asked.plan, asked.tree, look, apart, started)
-    placed = [_placed(terms, look, apart, int(unit), float(score[unit])) for unit in best]
-    return Composed(placed, [str(units.ids[unit]) for unit in best], terms.concepts.notes)
+    placed = [_placed(corpora, units, look, apart, int(unit), float(score[unit])) for unit in best]
+    return Composed(placed, terms.concepts.notes)
 
 
 def _units(asked: Asked, corpora: Mapping[str, Corpus]) -> Units:
@@ -167,12 +168,21 @@ def _sample(corpora: Mapping[str, Corpus], units: Units) -> dict[str, Mask]:
     return {sensor: sampled(corpus, units.of_pair[sensor]) for sensor, corpus in corpora.items()}
 
 
-def _placed(terms: Terms, look: Look, apart: Mapping[Disagree, Floats], unit: int, score: float) -> Placed:
+def _placed(
+    corpora: Mapping[str, Corpus],
+    units: Units,
+    look: Look,
+    apart: Mapping[Disagree, Floats],
+    unit: int,
+    score: float,
+) -> Placed:
     """A unit with the row to show of it, of the sensor that looked for it first."""
-    for sensor in _by_lead(terms, tuple(look.scans)):
+    for sensor in _by_lead(look.terms, tuple(look.scans)):
         row = look.best_row(sensor, unit)
         if row is not None:
-            return Placed(sensor, row, score, _evidence(terms, look, apart, unit))
+            _, pairs = corpora[sensor].pairs_of_rows(np.array([row]))
+            clip = corpora[sensor].clip[pairs[units.of_pair[sensor][pairs] == unit][0]]
+            return Placed(sensor, row, int(clip), score, _evidence(look.terms, look, apart, unit))
     raise AssertionError("a unit without a row was found")
 
 

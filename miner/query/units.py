@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from kernels.spans import Ints
 from miner.corpus import Corpus
@@ -18,36 +16,31 @@ from miner.corpus import Corpus
 class Units:
     """The n clips or frames that are ranked.
 
-    `ids` (n,) are theirs, `rank` (n,) orders them by id, `of_pair` gives for each sensor the unit of every pair of its
-    corpus, -1 for a pair of none.
+    `rank` (n,) orders them by id, `of_pair` gives for each sensor the unit of every pair of its corpus, -1 for none.
     """
 
-    ids: NDArray[Any]
     rank: Ints
     of_pair: Mapping[str, Ints]
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.rank)
 
 
 def clip_units(corpora: Mapping[str, Corpus]) -> Units:
     """The clips of the first corpus; those of the others are found by id."""
-    ids = next(iter(corpora.values())).clips["clip_id"]
+    first, *_ = corpora.values()
     of_pair = {}
     for sensor, corpus in corpora.items():
-        place = pc.fill_null(pc.index_in(corpus.clips["clip_id"], ids.combine_chunks()), -1)
-        of_pair[sensor] = np.append(place.to_numpy().astype(np.int64), -1)[corpus.clip]
-    return _ranked(ids.to_pylist(), of_pair)
+        if corpus.clips.equals(first.clips):
+            of_pair[sensor] = corpus.clip
+            continue
+        place = pc.index_in(corpus.clips["clip_id"], first.clips["clip_id"].combine_chunks())
+        number = pc.fill_null(place, -1).to_numpy().astype(np.int64)
+        of_pair[sensor] = np.append(number, -1)[corpus.clip]
+    return Units(first.clip_ids.rank, of_pair)
 
 
 def frame_units(sensor: str, corpus: Corpus) -> Units:
     """The readings of one corpus."""
-    readings = corpus.index.rows["sample_data_id"].combine_chunks().dictionary_encode()
-    return _ranked(readings.dictionary.to_pylist(), {sensor: readings.indices.to_numpy().astype(np.int64)[corpus.row]})
-
-
-def _ranked(ids: list[str], of_pair: dict[str, Ints]) -> Units:
-    names = np.array(ids, object)
-    rank = np.empty(len(names), np.int64)
-    rank[np.argsort(names, kind="stable")] = np.arange(len(names))
-    return Units(names, rank, of_pair)
+    number = corpus.readings.rank
+    return Units(np.arange(int(number.max(initial=-1)) + 1), {sensor: number[corpus.row]})
