@@ -98,6 +98,11 @@ class Query:
         parts += [Weighted(Like(name), -1) for name in self.not_like]
         return fuse(tuple(parts))
 
+    @property
+    def reads_files(self) -> bool:
+        """Whether the query names pictures or sweeps by path, in whatever way."""
+        return any(isinstance(leaf, Image | Lidar) for leaf in leaves(self.tree))
+
     def sensors(self, store: Store) -> tuple[str, ...]:
         """Whose readings are compared: camera, lidar, or both; none where ids of clips or counts leave it open."""
         found: set[str] = set()

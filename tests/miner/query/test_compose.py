@@ -306,3 +306,10 @@ def test_explains_what_each_part_came_to(store: Store) -> None:
     assert compared["camera"] == len([row for row in inside if clip_of(row) != CLIP])
     assert plan.steps[-1].step == "describe" and plan.steps[-1].rows == len(hits) == 3
     assert 'NOT "b"' in repr(hits)
+
+
+def test_a_query_says_whether_it_reads_files() -> None:
+    """Who serves strangers has to know: a path can stand in an expression, too."""
+    assert Query(images=("a.jpg",)).reads_files and Query(lidar=("a.bin",)).reads_files
+    assert Query(query='night + image("a.jpg")^2').reads_files and Query(query='"a" - lidar("a.bin")').reads_files
+    assert not Query(query='night AND "image(x)"', like=("a",)).reads_files
