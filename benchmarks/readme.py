@@ -57,7 +57,10 @@ def query_table(document: dict[str, Any]) -> list[str]:
             cells.append(f"{row['ours']:.2f} ({row['rival']:.2f})")
         lines.append(f"| {encoder} | {' | '.join(cells)} |")
     chance = [f"{rows[f'{encoders[0]}, text, all', metric]['rival']:.2f}" for metric in metrics]
-    return [*lines, f"| random order | {' | '.join([*chance, *([' '] * len(_SUMS))])} |"]
+    lines.append(f"| random order | {' | '.join([*chance, *([' '] * len(_SUMS))])} |")
+    [(case, drive)] = [(case, row) for (case, metric), row in rows.items() if metric == "own drive first"]
+    said = f"nearest is another sweep of its drive for {drive['ours']:.0%} (by chance {drive['rival']:.0%})"
+    return [*lines, "", f"By LiDAR alone ({case}) the {said}."]
 
 
 def _claim(row: dict[str, Any]) -> str:
