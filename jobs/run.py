@@ -32,7 +32,7 @@ class Result:
 
     `shares` say how much of what the job is about is in quarantine: of the source, or of the lake, after this run and
     all before it. `exit_code` is 3 where one is above `max_bad`, so a run that goes on where another was killed ends as
-    that one would have.
+    that one would have. A run that finds nothing to do ends with 0: what is there was judged before.
     """
 
     job: str
@@ -50,7 +50,7 @@ class Result:
     @property
     def exit_code(self) -> int:
         """0, or 3 if more of a stage's units are in quarantine than `max_bad`."""
-        return QUARANTINED if any(each.exceeds(self.max_bad) for each in self.shares) else 0
+        return QUARANTINED if self.changed and any(each.exceeds(self.max_bad) for each in self.shares) else 0
 
     def to_dict(self) -> dict[str, Any]:
         """The result as one JSON document."""

@@ -27,7 +27,7 @@ def result_text(document: Document) -> str:
     if bad:
         which = f"miner quarantine ls {shlex.quote(document['lake'])}"
         lines.append(f"{bad:,} in quarantine: {which} tells which and why; --retry-quarantined tries them again.")
-    lines += [_too_bad(each, document) for each in document["bad"]]
+    lines += [_too_bad(each, document) for each in document["bad"] if document["exit_code"]]
     if document["job"] == "ingest":
         lines.append(f'Next: miner ls {document["lake"]}  |  miner search {document["lake"]} "a truck at night"')
     return joined(line for line in lines if line)
