@@ -10,6 +10,7 @@ import pyarrow as pa
 
 if TYPE_CHECKING:
     from miner.lake import Lake
+    from miner.training_sets import Dataset
 
 SCHEMA = pa.schema([("clip_id", pa.string()), ("scene_id", pa.string()), ("score", pa.float32())])
 
@@ -49,6 +50,18 @@ class Accepted(Sequence[str]):
     def __repr__(self) -> str:
         clips = "1 clip" if len(self) == 1 else f"{len(self):,} clips"
         return f"{clips} accepted ({self.encoder}, table version {self.table_version})"
+
+    def diversify(self, n: int, strategy: str = "k_center", seed: int = 0) -> Accepted:
+        """At most `n` of them, the most varied. Raises UnknownName for no such strategy, NotFound without vectors."""
+        from miner.selection.accept import diversified
+
+        return diversified(self, n, strategy, seed)
+
+    def freeze(self, name: str, note: str | None = None) -> Dataset:
+        """Keep them as the next version of a dataset; the same again is the same version."""
+        from miner.selection.accept import frozen
+
+        return frozen(self, name, note)
 
     def to_arrow(self) -> pa.Table:
         """One row a clip, with the columns of SCHEMA."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from miner.errors import UnknownName, UsageError
 from miner.query.columns import CLIP_COLUMNS, TEXT
-from miner.query.filters import parse_filter
 from miner.selection.program import Cell
-from miner.selection.spec import Spec, Target
+from miner.selection.spec import Condition, Spec, Target
 
 Bools = NDArray[np.bool_]
 CLASS = "class"  # the axis of what objects a clip shows: it may have several values, or none
@@ -49,25 +48,14 @@ class Demand:
     hint: str = ""
 
 
-def matching(facts: pa.Table, text: str) -> Bools:
-    """Which rows of `clip_facts` match a filter. Raises UsageError, also for columns that are not of a clip."""
-    where = parse_filter(text)
-    if foreign := set(where.columns) - set(facts.column_names):
-        raise UsageError(
-            f"filter {text!r}: {', '.join(sorted(foreign))} is no column of a clip", "Choose clips, not readings."
-        )
-    if where.scores:
-        raise UsageError(
-            f"filter {text!r}: a spec asks for scores by itself", "Say: scarcity: {scorer: ..., at_least: ...}"
-        )
-    return where.mask(where.clip_columns(facts))
+Matches = Callable[[Condition], Bools]
 
 
 class Axes:
     """The axes of a table of `clip_facts` rows: columns of text, kinds of labels, classes of objects, and own ones."""
 
-    def __init__(self, facts: pa.Table, own: Mapping[str, Mapping[str, str]]) -> None:
-        self._facts, self._own = facts, own
+    def __init__(self, facts: pa.Table, own: Mapping[str, Mapping[str, Condition]], matches: Matches) -> None:
+        self._facts, self._own, self._matches = facts, own, matches
         entries = facts["categories"].combine_chunks()
         self._row = pc.list_parent_indices(entries).to_numpy(zero_copy_only=False)
         self._names: list[str] = pc.list_flatten(entries).field("name").to_pylist()
@@ -87,7 +75,7 @@ class Axes:
 
     def _made(self, name: str) -> Axis:
         if name in self._own:
-            masks = {value: matching(self._facts, text) for value, text in self._own[name].items()}
+            masks = {value: self._matches(condition) for value, condition in self._own[name].items()}
             return Axis(name, tuple(masks), np.column_stack([*masks.values()]) if masks else self._nothing())
         if name not in self.names():
             raise UnknownName.of("axis", name, self.names())
@@ -114,7 +102,7 @@ class Axes:
         return np.zeros((len(self._facts), 0), np.bool_)
 
 
-def demands(spec: Spec, axes: Axes, facts: pa.Table, candidates: Bools) -> list[Demand]:
+def demands(spec: Spec, axes: Axes, matches: Matches, candidates: Bools) -> list[Demand]:
     """What a spec wants of which clips. `candidates` (n,) are the clips that match its `from`.
 
     Raises UsageError for shares that make no sense, UnknownName for axes.
@@ -122,11 +110,9 @@ def demands(spec: Spec, axes: Axes, facts: pa.Table, candidates: Bools) -> list[
     found = [demand for target in spec.targets for demand in _of_target(spec, target, axes, candidates)]
     for quota in spec.quotas:
         if quota.at_most is not None and quota.at_least > quota.at_most:
-            raise UsageError(
-                f"quota {quota.name or quota.where!r}: at_least {quota.at_least} > at_most {quota.at_most}"
-            )
-        cell = Cell(quota.name or quota.where, None, quota.at_least, quota.at_most)
-        found.append(Demand(cell, matching(facts, quota.where), "quota"))
+            raise UsageError(f"quota {quota.label!r}: at_least {quota.at_least} > at_most {quota.at_most}")
+        cell = Cell(quota.label, None, quota.at_least, quota.at_most)
+        found.append(Demand(cell, matches(quota.where), "quota"))
     if len(found) > MAX_CELLS:
         raise UsageError(f"the spec makes {len(found):,} cells, at most {MAX_CELLS:,} are allowed")
     return found

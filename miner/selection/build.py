@@ -14,13 +14,14 @@ from miner.errors import MinerError, UnknownName
 from miner.query.columns import CLIP_COLUMNS
 from miner.schema import SELECTIONS
 from miner.selection.axes import Axes, Bools, Demand, demands
-from miner.selection.pick import by_value, lots
+from miner.selection.pick import Picked, by_value, diverse, load, lots
 from miner.selection.pool import Pool
 from miner.selection.program import Plan, Problem, solve
 from miner.selection.spec import Spec
 from miner.snapshot import Snapshot
 
 _SAID = 4
+_LEAST_WEIGHT = 0.01  # a clip of no value still counts when nothing else is far
 
 
 class Infeasible(MinerError):
@@ -77,8 +78,8 @@ def build(snapshot: Snapshot, spec: Spec) -> Selection:
     """
     pool = Pool(snapshot, spec)
     steps = _Steps(*map(list, zip(*pool.steps(), strict=True)))
-    axes = Axes(pool.facts, spec.axes)
-    wanted = demands(spec, axes, pool.facts, pool.matching)
+    axes = Axes(pool.facts, spec.axes, pool.matches)
+    wanted = demands(spec, axes, pool.matches, pool.matching)
     rows = np.flatnonzero(steps.left[-1])
     value = pool.value[rows]
     problem = Problem(
@@ -91,13 +92,24 @@ def build(snapshot: Snapshot, spec: Spec) -> Selection:
         groups=_groups(spec, pool.facts)[rows] if spec.limit else None,
         per_group=spec.limit.at_most if spec.limit else None,
         fill=spec.fill,
+        tiers=spec.diversity is None,
     )
     plan = solve(problem)
-    picked = by_value(plan, value, lots(pool.facts["clip_id"].take(rows), spec.seed))
+    picked = _picked(pool, rows, value, plan)
     chosen = rows[picked.rows]
     report = _report(spec, wanted, plan, steps, len(chosen))
     table = _rows(pool, wanted, chosen, picked.gains)
     return Selection(snapshot, table, spec.to_dict(), report, spec.seed, spec.digest)
+
+
+def _picked(pool: Pool, rows: NDArray[np.int64], value: NDArray[np.float64], plan: Plan) -> Picked:
+    """The clips of the plan, as places among the candidates."""
+    wanted = pool.spec.diversity
+    if wanted is None:
+        return by_value(plan, value, lots(pool.facts["clip_id"].take(rows), pool.spec.seed))
+    start = pool.vectors[pool.named([wanted.start])] if wanted.start else pool.vectors[:0]
+    weights = np.maximum(value, _LEAST_WEIGHT) if value.any() else None
+    return diverse(load(wanted.strategy), plan, pool.vectors[rows], start, weights, pool.spec.seed)
 
 
 def _groups(spec: Spec, facts: pa.Table) -> NDArray[np.int64]:
@@ -117,6 +129,7 @@ def _rows(pool: Pool, wanted: Sequence[Demand], chosen: NDArray[np.int64], gains
     """Rows of `selections`, by rank from 1."""
     names = [each.cell.name for each in wanted]
     members = [each.members[chosen] for each in wanted]
+    strategy = pool.spec.diversity.strategy if pool.spec.diversity else "value"
     reasons = []
     for place, row in enumerate(chosen):
         own = [name for name, mask in zip(names, members, strict=True) if mask[place]]
@@ -130,7 +143,7 @@ def _rows(pool: Pool, wanted: Sequence[Demand], chosen: NDArray[np.int64], gains
         {
             "clip_id": pool.facts["clip_id"].take(chosen).combine_chunks(),
             "rank": pa.array(np.arange(1, len(chosen) + 1), pa.int32()),
-            "strategy": pa.array(["value"] * len(chosen), pa.string()),
+            "strategy": pa.array([strategy] * len(chosen), pa.string()),
             "reason": pa.array(reasons, pa.string()),
             "gain": pa.array(gains, pa.float64()),
         },

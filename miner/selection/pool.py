@@ -15,9 +15,11 @@ from kernels.independent_set import independent_set
 from kernels.neighbors import Pairs, radius_pairs
 from miner.corpus import choose_table
 from miner.errors import NotFound, UnknownName, UsageError
-from miner.selection.axes import Bools, matching
+from miner.query.filters import parse_filter
+from miner.selection.axes import Bools
+from miner.selection.concepts import concept_probability
 from miner.selection.guard import near
-from miner.selection.spec import Spec
+from miner.selection.spec import ConceptIs, Condition, Spec
 from miner.selection.vectors import Vectors, clip_vectors, nearest_similarity
 from miner.snapshot import Snapshot
 from miner.store import one_of
@@ -55,22 +57,24 @@ class Pool:
         """The clips that match the spec's `from`."""
         if self.spec.from_ is None:
             return np.ones(len(self.facts), np.bool_)
-        return matching(self.facts, self.spec.from_)
+        return self.matches(self.spec.from_)
 
     @cached_property
     def scarcity(self) -> Floats:
         """Scores (n,) of the spec's scorer, NaN for a clip without one. Raises NotFound, UnknownName, UsageError."""
-        named = self.spec.scarcity.scorer if self.spec.scarcity else None
+        return self.scores(self.spec.scarcity.scorer if self.spec.scarcity else None)
+
+    def scores(self, scorer: str | None) -> Floats:
+        """Scores (n,) of a scorer, or of the only one; NaN for a clip without one."""
         if not self.snapshot.has("scores"):
             raise NotFound(f"{self.snapshot.store.uri} has no scores", "Make them with: miner rare LAKE")
         rows = self.snapshot.scan("scores", ["clip_id", "scorer", "value"])
         known = sorted(set(rows["scorer"].to_pylist()))
-        if named is None and len(known) != 1:
+        if scorer is None and len(known) != 1:
             raise UsageError(f"several scorers have scores: {', '.join(known)}", "Name one: scarcity: {scorer: NAME}")
-        scorer = named or known[0]
-        if scorer not in known:
+        if scorer is not None and scorer not in known:
             raise UnknownName.of("scorer", scorer, known)
-        rows = rows.filter(pc.equal(rows["scorer"], scorer))
+        rows = rows.filter(pc.equal(rows["scorer"], scorer or known[0]))
         place = pc.index_in(self.facts["clip_id"], rows["clip_id"].combine_chunks())
         values = rows["value"].cast(pa.float64()).take(place)
         found: Floats = pc.fill_null(values, float("nan")).to_numpy().astype(np.float64)
@@ -95,6 +99,21 @@ class Pool:
         scaled: Floats = total / max(float(total.max(initial=0.0)), 1.0)
         return scaled
 
+    def matches(self, condition: Condition) -> Bools:
+        """The clips (n,) that match a filter, or show a concept. Raises UsageError, NotFound and UnknownName."""
+        if isinstance(condition, ConceptIs):
+            likely = concept_probability(self.snapshot, self.table, self.facts, condition.concept)
+            found: Bools = likely >= condition.at_least
+            return found
+        where = parse_filter(condition)
+        if foreign := set(where.columns) - set(self.facts.column_names):
+            what = f"{', '.join(sorted(foreign))} is no column of a clip"
+            raise UsageError(f"filter {condition!r}: {what}", "Choose clips, not readings.")
+        columns = where.clip_columns(self.facts)
+        for number, scorer in enumerate(where.scores):
+            columns = columns.append_column(f"score_{number}", pa.array(self.scores(scorer), from_pandas=True))
+        return where.mask(columns)
+
     def named(self, names: Sequence[str]) -> Bools:
         """The clips (n,) of ids or datasets NAME@N. Raises NotFound for one that the lake does not have."""
         wanted = {clip for name in names for clip in self._ids(name)}
@@ -110,7 +129,7 @@ class Pool:
         assert self.spec.guard is not None
         against = self.spec.guard.against
         if isinstance(against, str) and not is_dataset(against):
-            return matching(self.facts, against)
+            return self.matches(against)
         return self.named((against,) if isinstance(against, str) else against)
 
     def steps(self) -> Iterable[tuple[str, Bools]]:

@@ -22,6 +22,16 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ConceptIs(_Part):
+    """Clips that show a concept of the lake (`miner concepts`) with a probability of at least `at_least`."""
+
+    concept: str
+    at_least: float = Field(0.5, ge=0, le=1)
+
+
+Condition = str | ConceptIs
+
+
 class Target(_Part):
     """How the chosen clips should spread over the values of some axes, as near as can be (L1).
 
@@ -35,12 +45,18 @@ class Target(_Part):
 
 
 class Quota(_Part):
-    """At least and at most how many chosen clips match a filter; a set that cannot have them is not made."""
+    """At least and at most how many chosen clips match a filter, or show a concept; a set that cannot have them is not
+    made."""
 
-    where: str
+    where: Condition
     at_least: int = Field(0, ge=0, le=MAX_BUDGET)
     at_most: int | None = Field(None, ge=0, le=MAX_BUDGET)
     name: str | None = None
+
+    @property
+    def label(self) -> str:
+        """How the quota is called: by its name, else by what it asks for."""
+        return self.name or (self.where if isinstance(self.where, str) else f"concept {self.where.concept}")
 
 
 class Scarcity(_Part):
@@ -57,6 +73,14 @@ class Like(_Part):
     clips: tuple[str, ...] = Field(min_length=1)
     at_least: float | None = Field(None, ge=-1, le=1)
     weight: float = Field(1.0, ge=0)
+
+
+class Diversity(_Part):
+    """Of clips that serve the targets equally well, those that `strategy` takes; `start` is a dataset NAME@N that
+    training has already. With `scarcity` or `like` the strategy weighs clips by them."""
+
+    strategy: str = "k_center"
+    start: str | None = None
 
 
 class Dedup(_Part):
@@ -91,11 +115,12 @@ class Spec(_Part):
 
     budget: int = Field(ge=1, le=MAX_BUDGET)
     from_: str | None = Field(None, alias="from")
-    axes: dict[str, dict[str, str]] = Field(default_factory=dict)
+    axes: dict[str, dict[str, Condition]] = Field(default_factory=dict)
     targets: tuple[Target, ...] = ()
     quotas: tuple[Quota, ...] = ()
     scarcity: Scarcity | None = None
     like: Like | None = None
+    diversity: Diversity | None = None
     dedup: Dedup | None = None
     limit: Limit | None = None
     guard: Guard | None = None
@@ -129,7 +154,7 @@ class Spec(_Part):
     def needs_vectors(self) -> bool:
         """Whether anything in it compares vectors."""
         near = self.guard is not None and self.guard.radius is not None
-        return self.like is not None or self.dedup is not None or near
+        return any((self.like, self.diversity, self.dedup, near))
 
 
 def _yaml(file: Path) -> Mapping[str, Any]:

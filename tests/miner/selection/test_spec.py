@@ -20,6 +20,7 @@ from miner.selection.spec import Spec
         ({"budget": 5, "guard": {"against": "a@1", "meters": 3}}, r"'meters' in guard\nDid you mean 'metres'\?"),
         ({"budget": 5, "targets": [{"over": ["x"], "share": {}}]}, r"'share' in targets\.0\nDid you mean 'shares'"),
         ({"budget": 5, "targets": [{"over": [], "shares": "lake"}]}, r"targets\.0\.over"),
+        ({"budget": 5, "diversity": {"strategi": "k_center"}}, r"'strategi' in diversity\nDid you mean 'strategy'"),
         ({"budget": 5, "dedup": {"radius": -1}}, r"dedup\.radius = -1"),
         ({"budget": 5, "limit": {"by": "log_id", "at_most": 0}}, r"limit\.at_most = 0"),
         ({"budget": 5, "from_": "x"}, r"unknown key 'from_'\nDid you mean 'from'"),
