@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs import clusters, concepts, datasets, text, upkeep
+from jobs import clusters, concepts, datasets, serve, text, upkeep
 from jobs.interrupts import INTERRUPTED
 from jobs.options import (
     AsJson,
@@ -28,6 +28,7 @@ from jobs.options import (
     LakeOpt,
     MaxBad,
     MemoryGb,
+    NoServer,
     NoWait,
     Retry,
     Settings,
@@ -57,6 +58,7 @@ app.add_typer(upkeep.app)
 app.add_typer(concepts.app, name="concepts")
 app.add_typer(datasets.app)
 app.add_typer(clusters.app)
+app.add_typer(serve.app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -232,6 +234,7 @@ def search(
     encoder: Annotated[str | None, typer.Option(help="Whose vectors; the only ones if not given.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page with pictures.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Also tell how it was found, step by step.")] = False,
+    no_server: NoServer = False,
     as_json: AsJson = False,
 ) -> None:
     """Find scenes by text, picture, LiDAR sweep or example, or by concepts joined with AND, OR, NOT.
@@ -302,6 +305,7 @@ def show(
     lake: LakeArg,
     name: Annotated[str, typer.Argument(help="Id of a clip, reading or scene, or a scene's name.", show_default=False)],
     png: Annotated[Path | None, typer.Option(help="Also draw cameras, bird's-eye view and timeline.")] = None,
+    rrd: Annotated[Path | None, typer.Option(help="Also write a recording for the Rerun viewer.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """All that is known of one scene, clip or reading; as a picture with --png."""
@@ -315,6 +319,10 @@ def show(
         from miner.show import figure_png
 
         png.write_bytes(figure_png(moment(store, name)))
+    if rrd is not None:
+        from miner.rerun_log import write_rrd
+
+        write_rrd(store, {"": name}, rrd)
     say(document, as_json, text.item_text)
 
 
@@ -393,4 +401,6 @@ def _unforeseen(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    from jobs.entry import main as entry
+
+    entry()

@@ -14,7 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from miner.errors import NotFound, UnknownName, UsageError
 from miner.masking import masked, refuse_secrets
 
-RESERVED = {"MINER_FAILPOINT", "MINER_TEST_BROWSER", "MINER_TEST_DATA", "MINER_TEST_WEIGHTS", "MINER_ALLOW_DOWNLOADS"}
+RESERVED = {
+    *("MINER_FAILPOINT", "MINER_TEST_BROWSER", "MINER_TEST_DATA", "MINER_TEST_WEIGHTS"),
+    *("MINER_ALLOW_DOWNLOADS", "MINER_SERVE_TOKEN"),
+}
 _LIKELY = 0.8  # a variable this like one of ours is a slip; any other MINER_* is somebody else's
 Config = TypeVar("Config", bound=BaseModel)
 

@@ -30,6 +30,7 @@ ExecutorOpt = Annotated[str | None, typer.Option("--executor", help="ray, or loc
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with the same keys.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the config; more than once.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="End with 5 if another run holds the lake's tables.")]
+NoServer = Annotated[bool, typer.Option("--no-server", help="Search in this process, also while miner serve runs.")]
 MaxBad = Annotated[float | None, typer.Option("--max-bad", help="Share of bad units above which to end with 3. [0.01]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]

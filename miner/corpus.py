@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -65,6 +66,13 @@ class Corpus:
         clips = clips.sort_by([("scene_id", "ascending"), ("start_ns", "ascending"), ("clip_id", "ascending")])
         row, clip = _join(index.rows, clips)
         return cls(index, clips.combine_chunks(), row, clip, sound)
+
+    def beside(self, store: Store) -> Corpus:
+        """The same vectors and clips, with all else as `store` has it."""
+        again = copy(self)  # with what was worked out of vectors and clips
+        object.__setattr__(again, "sound", self.sound and self.sound.of(store))
+        object.__setattr__(again, "kept", Kept())
+        return again
 
     @property
     def asked(self) -> Sound:

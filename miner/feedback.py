@@ -23,6 +23,19 @@ def narrowed(hits: Hits, expression: str) -> Hits:
     return _again(hits, asked)
 
 
+def alike(hits: Hits, like: Sequence[int], not_like: Sequence[int]) -> Hits:
+    """The question of `hits` with some of them as examples of what is sought, and of what is not (Rocchio 1971).
+
+    Of rare clips, which were found by no question, the examples alone are it. What is an example is not found again.
+    """
+    asked = _asked(hits)
+    if asked.pop("verb", "search") != "search":
+        asked = {name: asked[name] for name in ("k", "where", "encoder")}
+    for name, places in (("like", like), ("not_like", not_like)):
+        asked[name] = [*asked.get(name, ()), *(hit.sample_data_id for hit in _at(hits, places))]
+    return _again(hits, asked)
+
+
 def accepted(hits: Hits, places: Sequence[int]) -> Accepted:
     """The clips of some hits, in the order of the hits. Raises UsageError for a hit in no clip."""
     chosen = _at(hits, places)

@@ -137,11 +137,29 @@ class Hits(Sequence[Hit]):
 
         return narrowed(self, expression)
 
+    def more_like(self, places: Sequence[int], not_like: Sequence[int] = ()) -> Hits:
+        """The same question, with the hits at `places` (`hits[0]` is at 0) as examples, and `not_like` as what is not
+        meant. Raises UsageError."""
+        from miner.feedback import alike
+
+        return alike(self, places, not_like)
+
+    def not_like(self, places: Sequence[int]) -> Hits:
+        """The same question, away from what the hits at `places` show. Raises UsageError."""
+        return self.more_like((), places)
+
     def accept(self, places: Sequence[int]) -> Accepted:
         """The clips of the hits at `places` (`hits[0]` is at 0), to make a dataset of. Raises UsageError."""
         from miner.feedback import accepted
 
         return accepted(self, places)
+
+    def to_rerun(self, path: str | Path) -> Path:
+        """The clips of the hits as one recording of Rerun, below `hit_1`, `hit_2`, ... See `miner.rerun_log`."""
+        from miner.feedback import opened
+        from miner.rerun_log import write_rrd
+
+        return write_rrd(opened(self).store, {f"hit_{hit.rank}": hit.sample_data_id for hit in self.hits}, path)
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as one JSON document."""

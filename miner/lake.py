@@ -7,13 +7,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import pyarrow as pa
 
 import miner
-from embeddings.encoder import Encoder
+from embeddings.encoder import Encoder, TextEncoder
 from embeddings.plugins import UnknownPlugin, load_plugin, plugin_names
+from embeddings.prompts import Prompts
 from miner.clips import CutStage, choose_recipe
 from miner.compact import RETAIN, Compacted, Compaction, advice, compact, seconds_of
 from miner.compact import foresee as foresee_compaction
@@ -42,6 +44,7 @@ from miner.lease import lease
 from miner.lineage import Run
 from miner.migrate import Migration, foresee, migrate
 from miner.object_store import check_uri, is_remote, local_path
+from miner.pinned import pinned
 from miner.quarantine import CHOICES, choose, records
 from miner.query.explain import Plan
 from miner.query.sources import Sources, table_for
@@ -52,6 +55,7 @@ from miner.readers import Reader, find_reader
 from miner.readers.places import place_of
 from miner.replacement import IngestReport, settle
 from miner.report.measure import Asked, measure
+from miner.rerun_log import write_rrd
 from miner.restore import Known, Restoration, Restored, known_versions, restore
 from miner.restore import foresee as foresee_restore
 from miner.schema import SCHEMA_VERSION
@@ -81,6 +85,7 @@ class Lake:
     )
     _corpora: dict[str, tuple[tuple[int, int], Corpus]] = field(default_factory=dict, repr=False)
     _encoders: dict[tuple[str, str], Encoder] = field(default_factory=dict, repr=False)
+    _lock: RLock = field(default_factory=RLock, repr=False, compare=False)
 
     @property
     def uri(self) -> str:
@@ -226,6 +231,14 @@ class Lake:
             found = search(self.store, asked, plan=Plan() if explain else None, sources=sources)
             return of_lake(found, self)
 
+    def pinned(self, previous: Lake | None = None) -> Lake:
+        """The lake as it is now, and stays, to search it from several threads: no question looks at the tables again.
+
+        What `previous`, which was pinned before, has loaded is taken over as far as it still holds; where nothing
+        changed since it is the answer itself.
+        """
+        return pinned(self, previous)
+
     def rare(self, k: int = 20, *, neighbours: int = 5, where: str | None = None, encoder: str | None = None) -> Hits:
         """The k clips that are least like the clips of other scenes, each with why. Raises as `miner.rare.rare`."""
         with readable(self.store):
@@ -292,6 +305,10 @@ class Lake:
         """All that is known of one scene, clip or reading."""
         return show(self.store, name)
 
+    def to_rerun(self, name: str, path: str | Path) -> Path:
+        """A clip (or the one around a reading, or a scene) as a recording of Rerun: see `miner.rerun_log`."""
+        return write_rrd(self.store, {"": name}, path)
+
     # -- mending -----------------------------------------------------------------------------------------------------
 
     def quarantine(self, **chosen: str) -> pa.Table:
@@ -339,21 +356,27 @@ class Lake:
     def _encoder(self, index: Index) -> Encoder | None:
         """The encoder of an index, kept for the next search; None for an unknown one, of which search says more."""
         key = (index.encoder, index.encoder_version)
-        if key not in self._encoders:
-            try:
-                self._encoders[key] = get_encoder(*key)
-            except UnknownName:
-                return None
-        return self._encoders[key]
+        with self._lock:
+            if key not in self._encoders:
+                self.executor.notify(f"loading encoder {index.encoder}")
+                try:
+                    encoder = get_encoder(*key)
+                except UnknownName:
+                    return None
+                self._encoders[key] = Prompts(encoder) if isinstance(encoder, TextEncoder) else encoder
+            return self._encoders[key]
 
     def _corpus(self, encoder: str | None, modality: str | None, alone: bool = True) -> Corpus:
         """Vectors and clips as they are now, kept until a table they come from changes."""
-        table = self._vectors(encoder, modality, alone)
+        return self._loaded(self._vectors(encoder, modality, alone))
+
+    def _loaded(self, table: str) -> Corpus:
         versions = self.store.version(table), self.store.version("clips")
-        if table not in self._corpora or self._corpora[table][0] != versions:
-            self._corpora.pop(table, None)  # memory for one of them is enough
-            self._corpora[table] = (versions, Corpus.of(self.store, table, self.executor.notify))
-        return self._corpora[table][1]
+        with self._lock:
+            if table not in self._corpora or self._corpora[table][0] != versions:
+                self._corpora.pop(table, None)  # memory for one of them is enough
+                self._corpora[table] = (versions, Corpus.of(self.store, table, self.executor.notify))
+            return self._corpora[table][1]
 
     def _vectors(self, encoder: str | None, modality: str | None, alone: bool) -> str:
         """The table that `table_for` chooses, which is asked again when the lake has other tables or that one

@@ -67,7 +67,7 @@ def moment(store: Store, name: str, time_ns: int | None = None) -> Moment:
     At `time_ns`, else at a reading's own time, else at the annotated time nearest to the middle. Raises NotFound.
     """
     table, row = find(store, name)
-    span = row if "start_ns" in row else _clip_around(store, row)
+    span = _span(store, row)
     scene_id = one_of("scene_id", [row["scene_id"]])
     [scene] = store.scan("scenes", filter=scene_id).to_pylist() or [{"scene_id": row["scene_id"], "name": ""}]
     inside = f"{scene_id} AND timestamp_ns >= {span['start_ns']} AND timestamp_ns < {span['end_ns']}"
@@ -88,6 +88,16 @@ def moment(store: Store, name: str, time_ns: int | None = None) -> Moment:
         marks=_marks(notes, cameras),
         readings=readings.select(["channel", "modality", "timestamp_ns"]),
     )
+
+
+def span_of(store: Store, name: str) -> Row:
+    """The span of a clip or scene, or of the clip around a reading: scene_id, start_ns, end_ns. Raises NotFound."""
+    row = find(store, name)[1]
+    return {**_span(store, row), "scene_id": row["scene_id"]}
+
+
+def _span(store: Store, row: Row) -> Row:
+    return row if "start_ns" in row else _clip_around(store, row)
 
 
 def pose_of(pose: Row | None) -> SE3 | None:

@@ -36,7 +36,7 @@ _SWITCHES = (
     "--no-first-run",
     "--no-default-browser-check",
     "--force-color-profile=srgb",
-    "--host-resolver-rules=MAP * ~NOTFOUND",  # whatever a page asks for, nothing leaves this machine
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # whatever a page asks for, nothing leaves this machine
 )
 _PATIENCE_S = 60.0
 
@@ -149,9 +149,13 @@ class Browser:
 
     def open(self, path: Path, width_px: int = 1200) -> Opened:
         """Load a file and wait until it and its pictures are there."""
+        return self.visit(path.absolute().as_uri(), width_px)
+
+    def visit(self, url: str, width_px: int = 1200) -> Opened:
+        """Load an address of this machine and wait until the page and its pictures are there."""
         target = self.call("Target.createTarget", None, url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", None, targetId=target, flatten=True)["sessionId"]
-        page = self._pages[session] = Opened(self, session, path.absolute().as_uri())
+        page = self._pages[session] = Opened(self, session, url)
         for domain in ("Page", "Network", "Log", "Runtime"):
             self.call(f"{domain}.enable", session)
         page.resize(width_px)

@@ -37,8 +37,14 @@ WRAPPERS = {
     "jinja2": {"jobs/demo_page.py", "miner/report/page.py"},
     "typer": {
         *("jobs/cli.py", "jobs/clusters.py", "jobs/concepts.py", "jobs/datasets.py", "jobs/options.py"),
-        "jobs/upkeep.py",
+        *("jobs/serve.py", "jobs/server/command.py", "jobs/upkeep.py"),
     },
+    "fastapi": {"jobs/server"},
+    "starlette": {"jobs/server"},
+    "limits": {"jobs/server/guard.py"},
+    "prometheus_client": {"jobs/server/metrics.py"},
+    "uvicorn": {"jobs/serve.py"},
+    "rerun": {"miner/rerun_log.py"},
     "rich": {"jobs/progress.py"},
     "pydantic": {"jobs", "miner/selection/spec.py"},
     "yaml": {
@@ -58,6 +64,7 @@ LAZY = {
     "jinja2",
     "lz4",
     "mcap",
+    "uvicorn",
     "zstandard",
     "rerun",
     "matplotlib",
@@ -127,6 +134,14 @@ def test_quick_imports_need_neither_torch_nor_ray(code: str) -> None:
 
 def test_help_needs_no_lance_either() -> None:
     script = "import sys, jobs.cli; print(sorted({'lance', 'pyarrow', 'numpy', 'pydantic'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_command_that_a_server_answers_needs_no_parser_either() -> None:
+    script = (
+        "import sys, jobs.entry, jobs.warm; print(sorted({'typer', 'numpy', 'pydantic', 'rich'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
 

@@ -27,7 +27,7 @@ def test_the_two_commands_stand_as_written() -> None:
     assert "\npip install -e '.[dev]' && pytest\n" in README
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert {"all", "dev"} <= set(project["optional-dependencies"])
-    assert project["scripts"]["miner"] == "jobs.cli:main"
+    assert project["scripts"]["miner"] == "jobs.entry:main"
 
 
 def test_tables_are_generated() -> None:

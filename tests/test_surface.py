@@ -12,6 +12,7 @@ LAKE = {
     *("ingest", "cut", "embed", "embed_from", "index", "search", "rare", "describe", "show", "verify"),
     *("quarantine", "migrate", "compact", "restore", "versions", "concepts", "fit_concepts"),
     *("select", "dataset", "datasets", "forget_dataset", "report"),
+    *("pinned", "to_rerun"),
     *("uri", "store", "executor", "settings"),
 }
 

@@ -44,6 +44,24 @@ def test_where_refuses_what_search_refuses(lake: Lake, expression: str) -> None:
         lake.search("night").where(expression)
 
 
+def test_examples_join_the_question(lake: Lake) -> None:
+    hits = lake.search("night", 6, where="dataset = 'd0'")
+    examples, others = [hits[1].sample_data_id, hits[3].sample_data_id], [hits[5].sample_data_id]
+    told = hits.more_like([3, 1], not_like=[5])
+    asked = lake.search("night", 6, like=examples, not_like=others, where="dataset = 'd0'")
+    assert told.to_arrow() == asked.to_arrow() and told.query["like"] == examples
+    assert {hits[1].clip_id, hits[3].clip_id}.isdisjoint(ids(told))
+    again = told.not_like([0])
+    assert again.query["not_like"] == [*others, told[0].sample_data_id] and again.query["like"] == examples
+
+
+def test_examples_of_rare_clips_are_the_question(lake: Lake) -> None:
+    rare = lake.rare(4, where="dataset = 'd0'")
+    told = rare.more_like([2])
+    asked = lake.search(like=rare[2].sample_data_id, k=4, where="dataset = 'd0'")
+    assert told.to_arrow() == asked.to_arrow()
+
+
 def test_accepted_clips_know_where_they_come_from(lake: Lake) -> None:
     hits = lake.search("night", 6, where="dataset = 'd0'")
     chosen = hits.accept([4, 0, -6])
