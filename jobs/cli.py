@@ -9,11 +9,11 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from jobs import clusters, concepts, datasets, serve, text, upkeep
+from jobs import clusters, concepts, datasets, mining, serve, text, upkeep
 from jobs.interrupts import INTERRUPTED
 from jobs.options import (
     AsJson,
@@ -40,11 +40,9 @@ from jobs.options import (
     listener,
     resolved,
     say,
+    warn,
 )
 from miner.errors import MinerError, NotFound, UsageError
-
-if TYPE_CHECKING:
-    from miner.hits import Hits
 
 app = typer.Typer(
     name="miner",
@@ -54,6 +52,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+app.add_typer(mining.app)
 app.add_typer(upkeep.app)
 app.add_typer(concepts.app, name="concepts")
 app.add_typer(datasets.app)
@@ -248,7 +247,7 @@ def search(
     asked: dict[str, Any] = {"not_texts": not_ or (), "images": image or (), "lidar": lidar or (), "like": like or ()}
     asked |= {"not_like": not_like or (), "query": _asked(query, query_file), "encoder": encoder, "explain": explain}
     hits = open(lake, LocalExecutor(notify=_told)).search(texts or (), k, where=where, per=per, **asked)
-    _warn(hits)
+    warn(hits)
     if html is not None:
         hits.to_html(html)
     say(hits.to_dict(), as_json, lambda _: repr(hits))
@@ -268,27 +267,6 @@ def _asked(query: str | None, file: Path | None) -> Any:
         raise NotFound(f"no such file: {file}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
-
-
-@app.command(epilog="Example: **miner rare lake -k 10 --html rare.html**")
-def rare(
-    lake: LakeArg,
-    k: Annotated[int, typer.Option("-k", help="How many clips.")] = 20,
-    neighbours: Annotated[int, typer.Option(help="To how many clips of other scenes the distance is taken.")] = 5,
-    where: Annotated[str | None, typer.Option(help="Filter, as for search.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="Whose vectors; the camera's if not given.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Also write a page with pictures.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Clips that are unlike all others, and why."""
-    from miner.executor import LocalExecutor
-    from miner.lake import open
-
-    hits = open(lake, LocalExecutor(notify=_told)).rare(k, neighbours=neighbours, where=where, encoder=encoder)
-    _warn(hits)
-    if html is not None:
-        hits.to_html(html)
-    say(hits.to_dict(), as_json, lambda _: repr(hits))
 
 
 @app.command(name="ls", epilog="Example: **miner ls lake --json**")
@@ -343,12 +321,6 @@ def demo(
     with listener("demo") as watching:
         document = job.run(settled, watching)
     say(document, as_json, job.text)
-
-
-def _warn(hits: Hits) -> None:
-    """What an answer lacks, on stderr too: whoever reads the document may not look for it."""
-    for note in hits.notes:
-        _told(note)
 
 
 def _told(message: str) -> None:

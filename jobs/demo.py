@@ -99,7 +99,7 @@ def _of_lidar(scene_id: str) -> str:
 
 def _rare(lake: Lake) -> Hits | None:
     """The rarest clips; None for a single drive."""
-    return lake.rare(_HITS, neighbours=3) if lake.store.count("scenes") > 1 else None
+    return lake.rare(_HITS) if lake.store.count("scenes") > 1 else None
 
 
 def text(document: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ _DOES = {
     "cut": "cuts drives into clips",
     "embed": "decodes each file once, makes the vectors",
     "index": "facts for filters, indexes for search",
+    "rare": "clips to events, and how scarce each is",
 }
 
 
@@ -80,7 +81,7 @@ def command(hits: Hits) -> str:
     query = hits.query
     words = ["miner", query.get("verb", "search"), hits.lake, *query.get("texts", ()), "-k", str(query["k"])]
     words += [word for example in query.get("like", ()) for word in ("--like", example, "--encoder", hits.encoder)]
-    words += ["--neighbours", str(query["neighbours"])] if "neighbours" in query else []
+    words += ["--by", query["by"]] if query.get("by", "event") != "event" else []
     words += ["--where", query["where"]] if query["where"] else []
     return " ".join(map(_quoted, words))
 

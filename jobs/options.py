@@ -16,6 +16,7 @@ from jobs.interrupts import interruptible
 
 if TYPE_CHECKING:
     from jobs.run import Listener, Result
+    from miner.hits import Hits
 
 LakeArg = Annotated[str, typer.Argument(help="Folder or URI of the lake.", show_default=False)]
 ConfigLake = Annotated[str | None, typer.Argument(help="Folder or URI of the lake.", show_default=False)]
@@ -87,3 +88,9 @@ def go(
 
 def say(document: dict[str, Any], as_json: bool, shown: Callable[[dict[str, Any]], str]) -> None:
     sys.stdout.write((json.dumps(document, indent=1, default=str) if as_json else shown(document)) + "\n")
+
+
+def warn(hits: Hits) -> None:
+    """What an answer lacks, on stderr too: whoever reads the document may not look for it."""
+    for note in hits.notes:
+        sys.stderr.write(f"miner: {note}\n")

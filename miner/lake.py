@@ -23,6 +23,7 @@ from miner.concepts.verbs import listing, to_fit
 from miner.concepts.vocabulary import user_concept
 from miner.conflicts import OnConflict, first_look
 from miner.corpus import Corpus
+from miner.dedup import DedupReduction, Keep, Rule, Thinned, thinned
 from miner.describe import describe, show
 from miner.digests import seal
 from miner.embed import EmbedStage
@@ -31,6 +32,7 @@ from miner.errors import NotFound, UnknownName, UsageError
 from miner.executor import Executor, LocalExecutor, Report
 from miner.failpoints import failpoint
 from miner.feedback import of_lake
+from miner.footage import mined_tables
 from miner.hits import Hits
 from miner.ids import check_label, check_name
 from miner.imported import ImportStage
@@ -43,6 +45,7 @@ from miner.key_indexes import index_keys, keys_damaged, keys_lag
 from miner.lease import lease
 from miner.lineage import Run
 from miner.migrate import Migration, foresee, migrate
+from miner.mining import Mine, clips_of_version
 from miner.object_store import check_uri, is_remote, local_path
 from miner.pinned import pinned
 from miner.quarantine import CHOICES, choose, records
@@ -50,7 +53,8 @@ from miner.query.explain import Plan
 from miner.query.sources import Sources, table_for
 from miner.query.text import query_text
 from miner.query.tree import Node
-from miner.rare import rare
+from miner.rare import Scored, rare
+from miner.rarity import ReferenceReduction, Relative, whole_footage
 from miner.readers import Reader, find_reader
 from miner.readers.places import place_of
 from miner.replacement import IngestReport, settle
@@ -64,6 +68,7 @@ from miner.selection.run import Selected, freezing, select
 from miner.selection.spec import Spec
 from miner.sound import readable
 from miner.store import Store
+from miner.tail import Tail, check_by
 from miner.training_sets import Dataset, dataset, datasets, remove
 from miner.verify import Check, verify, verify_deep
 
@@ -239,10 +244,49 @@ class Lake:
         """
         return pinned(self, previous)
 
-    def rare(self, k: int = 20, *, neighbours: int = 5, where: str | None = None, encoder: str | None = None) -> Hits:
-        """The k clips that are least like the clips of other scenes, each with why. Raises as `miner.rare.rare`."""
+    def rare(
+        self,
+        k: int = 20,
+        *,
+        by: str = "event",
+        where: str | None = None,
+        encoder: Texts = (),
+        reference: str | None = None,
+        versus: str | None = None,
+    ) -> Hits:
+        """The k rarest events, or clips with `by="clip"`, of those that match `where`, each with its rarity, 0 to 1,
+        and why; the scores are kept in the table `scores`. See `miner.scarcity` for the method.
+
+        Of all sensors unless `encoder` names some. `reference` is a stored one (see `fix_reference`), or LAKE#NAME;
+        `versus` a dataset version, of which what is told should have none. Raises as `miner.rare.rare`.
+        """
         with readable(self.store):
-            return of_lake(rare(self.store, k, neighbours, where, self._corpus(encoder, None)), self)
+            return of_lake(rare(self.store, self._scored(encoder, reference, versus), k, by, where), self)
+
+    def tail(self, by: str = "cluster") -> Tail:
+        """The long tail: scenarios (kept in the tables `members` and `clusters`), or labels with `by="label"`; the
+        fewest events first. See `miner.taxonomy`."""
+        check_by(by)
+        with readable(self.store):
+            return self._mine.tail(self._scored(), by)
+
+    def dedup(self, eps: float | None = None, keep: Keep = "quality", dry_run: bool = False) -> Thinned:
+        """Which clips stand for which, kept in the table `duplicates`; no clip is deleted. See `miner.dedup`.
+
+        `eps` is the cosine distance within which clips are duplicates (what is near to each encoder, if not given); of
+        duplicates the sharpest is kept, or with `keep` the one with most `labels`, or the `first`.
+        """
+        tables, rule = tuple(mined_tables(self.store)), Rule(eps, keep)
+        with readable(self.store):
+            if not dry_run:
+                self._mine.reduce("dedup", DedupReduction(tables, rule))
+            return thinned(self.store, whole_footage(self.store, tables), rule)
+
+    def fix_reference(self, name: str) -> Report:
+        """Store the lake's events as they are now as the reference `name`; one that is there stays as it is."""
+        tables = tuple(mined_tables(self.store))
+        reduction = ReferenceReduction(tables, check_name("reference", name))
+        return self._mine.reduce("rare", reduction)[0]
 
     def concepts(self) -> list[dict[str, Any]]:
         """The concepts a query can name: what each means, and for which encoders it is fitted, from which labels."""
@@ -339,6 +383,22 @@ class Lake:
             f"Lake {self.uri}: {facts['scenes']:,} scenes, {facts['hours']:.2f} h, {facts['readings']:,} readings, "
             f"{facts['clips']:,} clips\n  sensors: {channels}\n  encoders: {encoders}"
         )
+
+    @property
+    def _mine(self) -> Mine:
+        return Mine(self.store, self.executor, self._run)
+
+    def _scored(self, encoder: Texts = (), reference: str | None = None, versus: str | None = None) -> Scored:
+        """Events and rarity of the clips, kept up to date."""
+        chosen = tuple(str(each) for each in _tuple(encoder))
+        relative = Relative(reference)
+        if versus is not None:
+            relative = Relative(reference, *clips_of_version(self.store, versus))
+        corpora = {}
+        for table in mined_tables(self.store, chosen):
+            corpus = self._loaded(table)
+            corpora[corpus.index.encoder] = corpus
+        return self._mine.scored(corpora, chosen, relative)
 
     def _index_keys(self, table: str, mend: bool) -> None:
         """Under the lease, as `compact` deletes what no version has, and that are the files of an index being built."""

@@ -1,142 +1,178 @@
-"""Which clips are unlike all others: the mean distance to the nearest clips of other scenes, in an encoder's space.
-
-The distance to the k nearest neighbours is the plain and strong score of outlier mining (Ramaswamy, Rastogi and Shim
-2000, SIGMOD; Angiulli and Pizzuti 2002). Clips of the same scene do not count: ten seconds later the same rare truck is
-still there.
-"""
+"""The rarest events of a lake as hits: the scores of its clips, a hit an event (or a clip), and why each is rare."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from kernels.neighbors import knn
 from kernels.spans import Ints
-from miner.corpus import Corpus, Vector
-from miner.errors import NotFound, UsageError
+from miner.corpus import Corpus
+from miner.errors import UnknownName, UsageError
 from miner.files import index_id
+from miner.footage import Bools, Floats, Footage
 from miner.hits import Hit, Hits
 from miner.query.filters import parse_filter
 from miner.query.matching import passing
 from miner.query.plan import Ranked
+from miner.scarcity import Estimate
 from miner.search import MAX_K, described
 from miner.sound import Sound
-from miner.store import Store
+from miner.store import Store, quoted
+from miner.why import Events, categories_of
 
-MAX_NEIGHBOURS = 100
-_SELDOM = 0.05  # a category in at most this share of the clips is worth a word
-_SAID = 3
-
-
-class _Pairs(NamedTuple):
-    """Rows of the index that count for clips of the corpus, and the clip of each, both (p,), by clip."""
-
-    row: Ints
-    clip: Ints
+BY = ("event", "clip")
 
 
-class _Distances(NamedTuple):
-    """Per clip of the corpus with a vector: its number, unit vector (m, dim), mean distance to its neighbours (m,)."""
+@dataclass(frozen=True)
+class Scored:
+    """The clips of a lake with the event and the rarity of each: what is asked. `corpora` by encoder."""
 
-    clips: Ints
-    vectors: Vector
-    neighbours: Ints
-    distance: Vector
+    corpora: Mapping[str, Corpus]
+    footage: Footage
+    leader: Ints
+    rarity: Estimate
+    scorer: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> Corpus:
+        """The corpus whose readings are shown where a clip has several."""
+        return next(iter(self.corpora.values()))
 
 
-def rare(
-    store: Store, k: int = 20, neighbours: int = 5, where: str | None = None, corpus: Corpus | None = None
-) -> Hits:
-    """The `k` clips that are farthest from their nearest clips of other scenes, of those that match `where`.
+def rare(store: Store, scored: Scored, k: int = 20, by: str = "event", where: str | None = None) -> Hits:
+    """The `k` rarest events (or clips) of those with a clip that matches `where`, the rarest first, then by clip id.
 
-    Scores are mean cosine distances, 0 to 2; a clip's vector is the mean of its whole frames (of its tiles, where only
-    those have vectors). Each hit shows the row that is least like the neighbours, and says why. Raises UsageError for
-    limits, NotFound where fewer than two scenes have vectors.
+    The score of a hit is its rarity, 0 to 1; its evidence the limits of the rarity and, by encoder, how many times as
+    far from the nearest common event as is usual. An event is shown by its first clip that matches. Raises UsageError
+    for limits.
     """
-    if not 1 <= k <= MAX_K or not 1 <= neighbours <= MAX_NEIGHBOURS:
-        raise UsageError(f"k = {k}, neighbours = {neighbours}: expected 1 to {MAX_K:,} and 1 to {MAX_NEIGHBOURS}")
-    corpus = corpus or Corpus.load(store)
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
+        raise UsageError(f"k = {k!r}: expected a whole number from 1 to {MAX_K:,}")
+    if by not in BY:
+        raise UnknownName.of("by", by, BY)
     started = time.perf_counter()
-    pairs = _whole_frames(corpus)
-    found = _distances(corpus, pairs, neighbours)
-    allowed = np.ones(len(found.clips), np.bool_)
-    if where is not None:
-        allowed = np.isin(found.clips, corpus.clip[passing(corpus, parse_filter(where))])
-    order = np.lexsort((found.clips, -found.distance))
-    best = order[allowed[order]][:k]
-    rows = np.array([_odd_row(corpus, pairs, found, i) for i in best], np.int64)
-    hits = described(store, corpus, Ranked(rows, found.clips[best], found.distance[best]))
-    usual = float(np.median(found.distance))
-    seldom = _seldom(corpus.asked, hits)
+    ids = np.array(scored.footage.clip_ids.to_pylist())
+    value = scored.rarity.value
+    allowed = np.isfinite(value) & _matching(scored, where)
+    order = np.lexsort((ids, ids[scored.leader], -value))
+    order = order[allowed[order]]
+    if by == "event":
+        _, first = np.unique(scored.leader[order], return_index=True)
+        order = order[np.sort(first)]
+        earliest = {int(scored.leader[row]): int(row) for row in np.flatnonzero(allowed)[::-1]}
+        order = np.array([earliest[int(scored.leader[row])] for row in order], np.int64)
+    best = order[:k]
+    sound = scored.first.sound or Sound(store)
+    query = {"verb": "rare", "k": k, "by": by, "per": by, "where": where, "scorer": scored.scorer}
     return Hits(
         lake=store.uri,
-        query={"verb": "rare", "k": k, "neighbours": neighbours, "per": "clip", "where": where},
-        encoder=corpus.index.encoder,
-        index_id=index_id(corpus),
-        table_version=corpus.index.table_version,
+        query=query,
+        encoder=" + ".join(scored.corpora),
+        index_id=index_id(scored.first),
+        table_version=scored.first.index.table_version,
         elapsed_ms=round((time.perf_counter() - started) * 1e3, 3),
-        hits=tuple(_explained(hit, usual, said) for hit, said in zip(hits, seldom, strict=True)),
-        notes=corpus.notes,
+        hits=_hits(store, scored, best, sound),
+        notes=tuple(dict.fromkeys((*scored.notes, *(note for each in scored.corpora.values() for note in each.notes)))),
     )
 
 
-def _whole_frames(corpus: Corpus) -> _Pairs:
-    """Whole frames and sweeps of each clip; all tiles of a clip that has vectors of tiles only."""
-    order = np.argsort(corpus.clip, kind="stable")
-    order = order[corpus.clip[order] >= 0]
-    row, clip = corpus.row[order], corpus.clip[order]
-    whole = pc.is_null(corpus.index.rows["region"]).to_numpy().astype(np.bool_)[row]
-    kept = whole | ~np.isin(clip, clip[whole])
-    return _Pairs(row[kept], clip[kept])
+def events_of(scored: Scored, sound: Sound) -> Events:
+    """The events behind the clips, with what is known of each."""
+    footage, leader = scored.footage, scored.leader
+    heads = np.unique(leader)
+    place = np.searchsorted(heads, leader)
+    metres = footage.metres
+    return Events(
+        footage.take(heads),
+        scored.rarity.value[heads],
+        np.bincount(place).astype(np.int64),
+        np.asarray(np.bincount(place, footage.seconds), np.float64),
+        categories_of(sound, footage.clip_ids, leader),
+        float(footage.seconds.sum()),
+        float(np.nansum(metres)) if np.isfinite(metres).any() else float("nan"),
+    )
 
 
-def _distances(corpus: Corpus, pairs: _Pairs, neighbours: int) -> _Distances:
-    """Clip vectors and how far each is from its nearest clips of other scenes."""
-    if not len(pairs.row):
-        raise NotFound(f"no clip has vectors of {corpus.index.encoder!r}", "Run: miner cut LAKE, miner embed LAKE")
-    clips, starts = np.unique(pairs.clip, return_index=True)
-    sums = np.add.reduceat(corpus.index.vectors(pairs.row), starts, axis=0, dtype=np.float64)
-    lengths = np.linalg.norm(sums, axis=1)
-    clips, vectors = clips[lengths > 0], (sums[lengths > 0] / lengths[lengths > 0, None]).astype(np.float32)
-    scenes = corpus.clips["scene_id"].take(clips).combine_chunks().dictionary_encode()
-    if len(scenes.dictionary) < 2:
-        raise NotFound("rarity compares scenes, and fewer than two have clips with vectors", "Ingest more recordings.")
-    nearest, similar = knn(vectors, neighbours, scenes.indices.to_numpy())
-    known = nearest >= 0
-    distance = 1 - np.where(known, similar, 0).sum(axis=1) / known.sum(axis=1)
-    return _Distances(clips, vectors, nearest, distance.astype(np.float32))
+def _matching(scored: Scored, where: str | None) -> Bools:
+    """Which clips have a row that passes the filter (n,)."""
+    matching = np.full(len(scored.footage), where is None)
+    if where is not None:
+        parsed = parse_filter(where)
+        for corpus in scored.corpora.values():
+            clips = np.unique(corpus.clip[passing(corpus, parsed)])
+            ids = corpus.clips["clip_id"].take(pa.array(clips[clips >= 0]))
+            matching |= pc.is_in(scored.footage.clip_ids, ids.combine_chunks()).to_numpy(zero_copy_only=False)
+    return matching
 
 
-def _odd_row(corpus: Corpus, pairs: _Pairs, found: _Distances, place: int) -> int:
-    """The row of a clip that is least like the clip's neighbours."""
-    first, last = np.searchsorted(pairs.clip, [found.clips[place], found.clips[place] + 1])
-    rows, near = pairs.row[first:last], found.neighbours[place]
-    likeness = corpus.index.vectors(rows) @ found.vectors[near[near >= 0]].mean(axis=0)
-    return int(rows[np.argmin(likeness)])
+def _hits(store: Store, scored: Scored, best: Ints, sound: Sound) -> tuple[Hit, ...]:
+    """Clips as hits, each shown by the row that is least like what is common, of the encoder that finds it so."""
+    if not len(best):
+        return ()
+    events = events_of(scored, sound)
+    place = np.searchsorted(np.unique(scored.leader), scored.leader[best])
+    reasons = [events.reason(int(row)) for row in place]
+    scenes = {row["scene_id"]: row["name"] for row in sound.scan("scenes", ["scene_id", "name"]).to_pylist()}
+    hits = []
+    for rank, (row, event, reason) in enumerate(zip(best, place, reasons, strict=True), 1):
+        encoder = _shown_by(scored, int(row), reason.distance)
+        corpus = scored.corpora[encoder]
+        common = events.footage.vectors[encoder][reason.neighbours]
+        rows, clip = _rows_of(corpus, scored.footage.clip_ids[int(row)].as_py())
+        likeness = corpus.index.vectors(rows) @ (common.mean(axis=0) if len(common) else 0 * common.sum(axis=0))
+        odd = rows[int(np.argmin(likeness))]
+        score = np.float32(scored.rarity.value[row])
+        [hit] = described(store, corpus, Ranked(np.array([odd]), np.array([clip]), np.array([score])))
+        limits = {"low": float(scored.rarity.low[row]), "high": float(scored.rarity.high[row])}
+        hits.append(
+            replace(
+                hit,
+                rank=rank,
+                score=float(scored.rarity.value[row]),
+                evidence=limits | reason.distance,
+                why=events.told(int(event), reason, scenes),
+            )
+        )
+    return tuple(hits)
 
 
-def _explained(hit: Hit, usual: float, seldom: str) -> Hit:
-    times = f", {hit.score / usual:.1f} times the usual {usual:.3f}" if usual > 0 else ""
-    why = f"{hit.score:.3f} from the nearest clips of other scenes{times}"
-    return replace(hit, evidence={"knn_distance": hit.score}, why=f"{why}; {seldom}" if seldom else why)
+def _shown_by(scored: Scored, row: int, distance: Mapping[str, float]) -> str:
+    """The encoder to whom a clip is most unusual, of those that saw it."""
+    seen = [name for name in scored.corpora if scored.footage.vectors[name][row].any()]
+    return max(seen, key=lambda name: (distance.get(name, 0.0), -seen.index(name)))
 
 
-def _seldom(sound: Sound, hits: tuple[Hit, ...]) -> list[str]:
-    """Per hit the categories that few clips have, the rarest first: `animal in 1 of 60 clips`."""
-    if not sound.has("clip_facts"):
-        return [""] * len(hits)
-    facts = sound.scan("clip_facts", ["clip_id", "categories"])
-    names = {row["clip_id"]: [entry["name"] for entry in row["categories"]] for row in facts.to_pylist()}
-    count = Counter(name for each in names.values() for name in each)
-    few = int(_SELDOM * len(names))
-    said = []
-    for hit in hits:
-        own = [name for name in names.get(hit.clip_id or "", ()) if count[name] <= few]
-        own.sort(key=lambda name: (count[name], name))
-        said.append(", ".join(f"{name} in {count[name]} of {len(names)} clips" for name in own[:_SAID]))
-    return said
+def _rows_of(corpus: Corpus, clip_id: str) -> tuple[Ints, int]:
+    """The rows of a clip that its vector is of (whole frames, else tiles), and its number in the corpus."""
+    clip = int(pc.index(corpus.clips["clip_id"], clip_id).as_py())
+    rows = corpus.row[corpus.clip == clip]
+    whole = rows[pc.is_null(corpus.index.rows["region"].take(pa.array(rows))).to_numpy().astype(np.bool_)]
+    return (whole if len(whole) else rows), clip
+
+
+def read_scores(store: Store, sound: Sound, footage: Footage, scorer: str) -> Estimate:
+    """The stored scores (n,) of the clips, NaN for a clip without one."""
+    rows = sound.scan("scores", ["clip_id", "value", "low", "high"], f"scorer = {quoted(scorer)}")
+    place = pc.index_in(footage.clip_ids, rows["clip_id"].combine_chunks())
+    found: list[Floats] = [_filled(rows[name], place) for name in ("value", "low", "high")]
+    return Estimate(*found)
+
+
+def read_events(sound: Sound, footage: Footage) -> Ints:
+    """The row of the leader of each clip's event, as the table `events` says; a clip it does not know is its own."""
+    rows = sound.scan("events", ["clip_id", "event_id"])
+    events = rows["event_id"].take(pc.index_in(footage.clip_ids, rows["clip_id"].combine_chunks()))
+    place = pc.index_in(events, footage.clip_ids)
+    own = pa.array(np.arange(len(footage)), pa.int32())
+    return np.asarray(pc.coalesce(place, own).to_numpy(), np.int64)
+
+
+def _filled(column: pa.ChunkedArray, place: pa.Array) -> Floats:
+    found: Floats = pc.fill_null(column.take(place).cast(pa.float64()), float("nan")).to_numpy().astype(np.float64)
+    return found

@@ -156,6 +156,7 @@ REFERENCES = pa.schema(
         _f("scene_id", _STRING),
         _f("seconds", pa.float64()),  # of driving that this event stands for
         pa.field("metres", pa.float64()),
+        _f("near", pa.float64()),  # cosine distance within which clips are near-duplicates, the same for an encoder
         _f("vector", pa.list_(pa.float32())),  # of unit length
     ]
 )

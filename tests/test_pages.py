@@ -9,7 +9,9 @@ import nbformat
 import numpy as np
 import pytest
 
+from jobs import dedup_page, tail_page
 from miner.hits import Hits
+from miner.lake import Lake, create
 from miner.simulation import Spec, record
 from tests.browser import Browser, browser, spread
 from tests.miner.test_hits import EVIL, hit, hits_of
@@ -46,6 +48,36 @@ def test_a_page_of_hits(browser: Browser, hits: Hits, tmp_path: Path) -> None:
         assert (shot[:8, :8].mean() > 200) == (scheme == "light")
         columns[width_px] = len({round(picture["left"]) for picture in pictures})
     assert columns == {1200: 4, 390: 1}
+    assert page.outside() == [] and page.complaints == []
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """Three drives, a clip a second."""
+    folder = tmp_path_factory.mktemp("mined")
+    record(Spec(3, 2.0, camera_hz=1.0, lidar_hz=1.0, cameras=("CAM_FRONT",), width=320, height=180), folder / "drives")
+    made = create(folder / "lake")
+    made.ingest(folder / "drives")
+    made.cut(1.0)
+    made.embed(["hashing", "descriptor"], views="whole")
+    made.index()
+    return made
+
+
+@pytest.mark.parametrize("kind", ["tail", "duplicates"])
+def test_pages_of_groups(browser: Browser, lake: Lake, tmp_path: Path, kind: str) -> None:
+    text = tail_page.page(lake.store, lake.tail("label")) if kind == "tail" else dedup_page.page(
+        lake.store, lake.dedup(eps=0.99, dry_run=True)
+    )  # fmt: skip
+    (tmp_path / "page.html").write_text(text)
+    page = browser.open(tmp_path / "page.html")
+    for scheme, width_px in (("light", 1200), ("dark", 390)):
+        page.resize(width_px)
+        page.prefer(scheme)
+        pictures, shot = page.pictures(), page.screenshot()
+        assert len(pictures) > 3 and all(picture["loaded"] for picture in pictures)
+        assert all(spread(shot, picture) > 4 for picture in pictures[:4])
+        assert page.overflow_px() <= 0 and (shot[:8, :8].mean() > 200) == (scheme == "light")
     assert page.outside() == [] and page.complaints == []
 
 

@@ -13,6 +13,7 @@ LAKE = {
     *("quarantine", "migrate", "compact", "restore", "versions", "concepts", "fit_concepts"),
     *("select", "dataset", "datasets", "forget_dataset", "report"),
     *("pinned", "to_rerun"),
+    *("fix_reference", "tail", "dedup"),
     *("uri", "store", "executor", "settings"),
 }
 

@@ -16,6 +16,7 @@ from kernels.neighbors import Pairs, radius_pairs
 from miner.corpus import choose_table
 from miner.errors import NotFound, UnknownName, UsageError
 from miner.query.filters import parse_filter
+from miner.rarity import RARITY
 from miner.selection.axes import Bools
 from miner.selection.concepts import concept_probability
 from miner.selection.guard import near
@@ -70,6 +71,8 @@ class Pool:
             raise NotFound(f"{self.snapshot.store.uri} has no scores", "Make them with: miner rare LAKE")
         rows = self.snapshot.scan("scores", ["clip_id", "scorer", "value"])
         known = sorted(set(rows["scorer"].to_pylist()))
+        if scorer is None and RARITY in known:
+            scorer = RARITY
         if scorer is None and len(known) != 1:
             raise UsageError(f"several scorers have scores: {', '.join(known)}", "Name one: scarcity: {scorer: NAME}")
         if scorer is not None and scorer not in known:

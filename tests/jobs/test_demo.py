@@ -98,7 +98,7 @@ def test_the_page_needs_nothing_from_outside(page: str, first: tuple[dict[str, A
 def test_the_page_tells_the_run_from_lineage(page: str, lake: Lake) -> None:
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(<td>.*?)</tr>", page)]
     steps = {row[0]: row for row in rows}
-    assert list(steps) == ["(simulate)", "ingest", "cut", "embed", "index"]
+    assert list(steps) == ["(simulate)", "ingest", "cut", "embed", "index", "rare"]
     readings = lake.store.count("sample_data")
     assert steps["embed"][2] == str(readings) and float(steps["embed"][5]) > 0
     vectors = lake.store.count("embeddings/hashing")

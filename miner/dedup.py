@@ -1,0 +1,187 @@
+"""Duplicates: which clips stand for which. Nothing is deleted.
+
+Two clips are duplicates if they are the same bytes (*exact*), the same pictures and sweeps but for their coding
+(*near*: perceptual hashes, and vectors of sweeps), or within `eps` of one another in the space of every encoder that
+saw both (*semantic*). What is kept is a maximal independent set of that graph, greedy by quality: every removed clip
+has a kept duplicate, no two kept are duplicates; both are checked on every run. The rule of SemDeDup (Abbas et al.
+2023: drop what is near any earlier item, kept or not) is counted beside it, over the same graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kernels.independent_set import Kept
+from kernels.spans import Ints
+from kernels.thinning import Edges, Space, faults, near_pairs, thin
+from miner.errors import MinerError, UsageError
+from miner.events import near_distances
+from miner.footage import Floats, Footage
+from miner.pictures import Pictures, exact_pairs, pictures_of, recoded_pairs
+from miner.rarity import whole_footage
+from miner.schema import DUPLICATES
+from miner.semdedup import SemDedup, semdedup
+from miner.sound import Sound
+from miner.stage import Output, Reduction
+from miner.store import Store
+
+_SAME_SWEEP = 0.1  # of what is near: the noise of recoding
+_ROUNDING = 1e-6  # of the inner product of a float32 vector with itself
+KINDS = ("exact", "near", "semantic")
+Keep = Literal["quality", "labels", "first"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How to judge: `eps` cosine distance (None: what is near to each encoder, see `miner.events`), which of duplicates
+    to `keep`. Raises UsageError for values out of limits."""
+
+    eps: float | None = None
+    keep: Keep = "quality"
+
+    def __post_init__(self) -> None:
+        if self.eps is not None and not 0 <= self.eps < 1:
+            raise UsageError(f"eps = {self.eps}: expected a cosine distance from 0 to below 1")
+        if self.keep not in get_args(Keep):
+            raise UsageError(f"keep = {self.keep!r}", f"Known: {', '.join(get_args(Keep))}")
+
+
+@dataclass(frozen=True)
+class Thinned:
+    """What became of the clips of a footage: `kept` and who stands for whom, why, and that the promises hold.
+
+    `eps` by encoder. `kind` (n,) numbers KINDS, -1 for a kept clip; `distance` (n,) is that to the clip that stands for
+    it, the largest of all encoders'.
+    """
+
+    footage: Footage = field(repr=False)
+    kept: Kept = field(repr=False)
+    eps: Mapping[str, float]
+    kind: Ints = field(repr=False)
+    distance: Floats = field(repr=False)
+    uncovered: int
+    close: int
+    semdedup: SemDedup
+
+    def rows(self) -> pa.Table:
+        """The table `duplicates`: the removed clips."""
+        removed = np.flatnonzero(~self.kept.kept)
+        ids = self.footage.clip_ids
+        columns = {
+            "clip_id": ids.take(pa.array(removed)),
+            "scene_id": self.footage.scene_ids.take(pa.array(self.footage.scene[removed])),
+            "kept_id": ids.take(pa.array(self.kept.keeper[removed])),
+            "kind": pa.array([KINDS[each] for each in self.kind[removed]], pa.string()),
+            "distance": pa.array(self.distance[removed]),
+        }
+        return pa.table(columns, schema=DUPLICATES)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        kinds = {name: int((self.kind == place).sum()) for place, name in enumerate(KINDS)}
+        return {
+            "clips": len(self.footage),
+            "kept": int(self.kept.kept.sum()),
+            "removed": kinds,
+            "eps": dict(self.eps),
+            "guarantee": {
+                "removed_without_a_kept_duplicate": self.uncovered,
+                "kept_that_are_duplicates": self.close,
+                "holds": not (self.uncovered or self.close),
+            },
+            "semdedup": self.semdedup._asdict(),
+        }
+
+
+@dataclass(frozen=True)
+class DedupReduction(Reduction):
+    """`duplicates`: the clips that another one stands for."""
+
+    tables: tuple[str, ...]
+    rule: Rule = Rule()
+    name = "dedup"
+    output = Output("duplicates", DUPLICATES, None)
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (*self.tables, "clips", "sample_data", "assets", "clip_facts")
+
+    @property
+    def settings(self) -> str:  # type: ignore[override]
+        return repr(self.rule)
+
+    def compute(self, store: Store) -> pa.Table:
+        return thinned(store, whole_footage(store, self.tables), self.rule).rows()
+
+
+def thinned(store: Store, footage: Footage, rule: Rule) -> Thinned:
+    """Judge the clips. Raises MinerError where the promises do not hold, which would be a fault of this program."""
+    sound = Sound(store)
+    near = near_distances(footage)
+    eps = near if rule.eps is None else dict.fromkeys(footage.encoders, rule.eps)
+    spaces = [Space(vectors, 1 - eps[name] - _ROUNDING) for name, vectors in footage.vectors.items()]
+    pictures = pictures_of(sound, footage)
+    same = exact_pairs(pictures), _same_pictures(footage, pictures, near)
+    edges = Edges(*(np.concatenate([part[side] for part in same]) for side in range(2)))
+    order = np.lexsort((np.arange(len(footage)), -_value(sound, footage, pictures, rule.keep)))
+    kept = thin(spaces, order, edges)
+    wrong = faults(spaces, kept, edges)
+    if len(wrong.uncovered) or len(wrong.close.left):
+        raise MinerError(f"dedup broke its promise: {len(wrong.uncovered)} uncovered, {len(wrong.close.left)} close")
+    kind, distance = _kinds(footage, kept, spaces, same)
+    counted = semdedup(spaces, edges, order)
+    return Thinned(footage, kept, eps, kind, distance, len(wrong.uncovered), len(wrong.close.left), counted)
+
+
+def _same_pictures(footage: Footage, pictures: Pictures, near: Mapping[str, float]) -> Edges:
+    """Clips of the same pictures, whose sweeps are the same too: to the encoders that saw both of them."""
+    edges = recoded_pairs(pictures)
+    same = np.ones(len(edges.left), np.bool_)
+    for name, vectors in list(footage.vectors.items())[1:]:
+        both = footage.has(name)[edges.left] & footage.has(name)[edges.right]
+        space = Space(vectors, 1 - _SAME_SWEEP * near[name])
+        same &= ~both | near_pairs([space], edges.left, edges.right)
+    return Edges(edges.left[same], edges.right[same])
+
+
+def _value(sound: Sound, footage: Footage, pictures: Pictures, keep: Keep) -> Floats:
+    """What a clip is worth (n,): of duplicates the one that is worth most is kept, of equal ones the earliest."""
+    sharp = np.nan_to_num(pictures.sharpness, nan=0.0)
+    quality: Floats = sharp / (sharp.max(initial=0.0) + 1) - pictures.flagged  # below 1
+    if keep == "first":
+        return np.zeros(len(footage))
+    if keep == "quality" or not sound.has("clip_facts"):
+        return quality
+    facts = sound.scan("clip_facts", ["clip_id", "categories"])
+    labels = {row["clip_id"]: sum(each["count"] for each in row["categories"]) for row in facts.to_pylist()}
+    counts = np.array([labels.get(name, 0) for name in footage.clip_ids.to_pylist()], np.float64)
+    return np.asarray(counts + quality)
+
+
+def _kinds(footage: Footage, kept: Kept, spaces: list[Space], same: tuple[Edges, Edges]) -> tuple[Ints, Floats]:
+    """Why each clip is removed (n,), -1 for a kept one, and its distance (n,) to the one that stands for it."""
+    rows = np.arange(len(footage))
+    kind = np.full(len(footage), 2)
+    for place in (1, 0):
+        pairs = {*zip(*map(np.ndarray.tolist, same[place]), strict=True)}
+        listed = [(min(pair), max(pair)) in pairs for pair in zip(rows.tolist(), kept.keeper.tolist(), strict=True)]
+        kind[np.array(listed, np.bool_)] = place
+    distance = np.zeros(len(footage))
+    for vectors, _ in spaces:
+        both = vectors.any(axis=1) & vectors[kept.keeper].any(axis=1)
+        own = 1 - np.einsum("ij,ij->i", vectors.astype(np.float64), vectors[kept.keeper])
+        distance = np.maximum(distance, np.where(both, own, 0.0))
+    return np.where(kept.kept, -1, kind), np.where(kept.kept, 0.0, distance)
+
+
+def removed_ids(store: Store) -> pa.ChunkedArray:
+    """The clips that another one stands for, as the table says; none where `dedup` never ran."""
+    if not store.exists("duplicates"):
+        return pa.chunked_array([], pa.string())
+    return pc.unique(store.scan("duplicates", ["clip_id"])["clip_id"])

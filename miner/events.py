@@ -1,0 +1,174 @@
+"""Clips to events: near-duplicates, and the clips of one occasion, count once.
+
+Driving data comes in bursts: a rare thing fills many clips that look alike. Two clips are of one event where they look
+alike to every encoder that saw both, and nothing says that they are different occasions: they are of one drive and lie
+close in time and place, or times and places do not tell them apart. Copies in other drives are of the event wherever
+they are. Each event is held by its first clip, the *leader*; every other clip is near the leader itself, or, on one
+drive, shows nothing that differs from picture to picture since: fog makes vectors wander. So nothing chains further
+than time and place let it.
+
+What is near follows from the data, so that every encoder has its own measure: a quarter of the cosine distance under
+which 5 of 100 pairs of different drives lie. (Pairs of one event are few among all pairs, however large its burst.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kernels.independent_set import independent_set
+from kernels.neighbors import Pairs, radius_pairs
+from kernels.spans import Ints
+from miner.corpus import Vector
+from miner.footage import Bools, Floats, Footage
+from miner.schema import EVENTS
+
+_SAMPLE = 1_000
+_PAIRS_AT, _OF_IT = 0.05, 0.25
+_COPY = 0.1  # of what is near: alike to the noise of recoding
+_FAR = 2.0  # cosine distance: everything is within
+
+
+@dataclass(frozen=True)
+class Occasion:
+    """What keeps alike clips apart: `gap_s` seconds, `gap_m` metres. On one drive an event lasts while the view of its
+    leader does, within `gap_m` of it; without poses at most `longest_s`."""
+
+    gap_s: float = 60.0
+    gap_m: float = 200.0
+    longest_s: float = 60.0
+
+
+def near_distances(footage: Footage) -> dict[str, float]:
+    """By encoder the cosine distance within which two clips are near-duplicates."""
+    return {name: near_distance(vectors, footage.scene) for name, vectors in footage.vectors.items()}
+
+
+def near_distance(vectors: Vector, scene: Ints) -> float:
+    """A quarter of the 5 % quantile of the cosine distances between clips of different scenes; 0 where there are none.
+
+    From evenly spaced clips, at most 1,000: the same for the same clips in the same order.
+    """
+    rows = np.flatnonzero(vectors.any(axis=1))
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(np.int64)] if len(rows) else rows
+    wide = vectors[rows].astype(np.float64)
+    apart = np.triu(scene[rows, None] != scene[None, rows])
+    away = 1 - (wide @ wide.T)[apart]
+    return max(float(np.quantile(away, _PAIRS_AT)), 0.0) * _OF_IT if len(away) else 0.0
+
+
+def collapse(footage: Footage, near: Mapping[str, float], occasion: Occasion | None = None) -> Ints:
+    """For each clip the row of its event's leader (n,): its own row for a leader. Leaders come first in `footage`."""
+    occasion = occasion or Occasion()
+    leader = _along_drives(footage, near, occasion)
+    heads = np.flatnonzero(leader == np.arange(len(leader)))
+    among = _across(footage.take(heads), near, occasion)
+    place = np.empty(len(leader), np.int64)
+    place[heads] = heads[among]
+    return place[leader]
+
+
+def event_rows(footage: Footage, leader: Ints) -> pa.Table:
+    """The table `events`: which event each clip is of."""
+    columns = {
+        "clip_id": footage.clip_ids,
+        "scene_id": footage.scene_ids.take(pa.array(footage.scene)),
+        "event_id": footage.clip_ids.take(pa.array(leader)),
+    }
+    return pa.table(columns, schema=EVENTS)
+
+
+def _along_drives(footage: Footage, near: Mapping[str, float], occasion: Occasion) -> Ints:
+    """Leaders (n,) within each scene: a clip joins the event of the clip before it while it is near its leader, or goes
+    on with the same picture."""
+    leader = np.arange(len(footage))
+    order = np.lexsort((np.arange(len(footage)), footage.start_ns, footage.scene))
+    for before, row in pairwise(order):
+        head = leader[before]
+        if footage.scene[head] != footage.scene[row]:
+            continue
+        if not footage.continues[row] and not _alike(footage, near, head, row):
+            continue
+        if footage.start_ns[row] - footage.end_ns[before] > occasion.gap_s * 1e9:
+            continue
+        moved = float(np.linalg.norm(footage.place[row] - footage.place[head]))
+        lasted_s = (footage.end_ns[row] - footage.start_ns[head]) / 1e9
+        if moved <= occasion.gap_m or (np.isnan(moved) and lasted_s <= occasion.longest_s):
+            leader[row] = head
+    return leader
+
+
+def _alike(footage: Footage, near: Mapping[str, float], one: int, other: int) -> bool:
+    """Whether two clips are near to every encoder that saw both, and one did."""
+    seen = False
+    for name, vectors in footage.vectors.items():
+        left, right = vectors[one].astype(np.float64), vectors[other].astype(np.float64)
+        if left.any() and right.any():
+            seen = True
+            if 1 - float(left @ right) > near[name]:
+                return False
+    return seen
+
+
+def _across(heads: Footage, near: Mapping[str, float], occasion: Occasion) -> Ints:
+    """For each leader the row of the one that stands for it: the greedy independent set of those that are alike."""
+    pairs = near_pairs(heads, near)
+    distance = np.zeros(len(pairs.left))
+    for name, vectors in heads.vectors.items():
+        both = heads.has(name)[pairs.left] & heads.has(name)[pairs.right]
+        own = 1 - _products(vectors, pairs.left, pairs.right)
+        distance = np.maximum(distance, np.where(both, own / max(near[name], 1e-12), 0.0))
+    other_drive = heads.scene[pairs.left] != heads.scene[pairs.right]
+    one = other_drive & ((distance <= _COPY) | ~_apart(heads, pairs.left, pairs.right, occasion))
+    kept = independent_set(Pairs(pairs.left[one], pairs.right[one], pairs.scores[one]), len(heads))
+    return np.asarray(kept.keeper)
+
+
+def near_pairs(footage: Footage, near: Mapping[str, float]) -> Pairs:
+    """Pairs of clips that are near to every encoder that saw both; scores of the first one that did."""
+    found: list[Pairs] = []
+    earlier: list[str] = []
+    for name, vectors in footage.vectors.items():
+        rows = np.flatnonzero(footage.has(name))
+        for part in radius_pairs(vectors[rows], 1 - near[name]) if len(rows) else ():
+            left, right = rows[part.left], rows[part.right]
+            new = np.ones(len(left), np.bool_)
+            for other in footage.encoders:
+                both = footage.has(other)[left] & footage.has(other)[right]
+                if other in earlier:
+                    new &= ~both
+                elif other != name:
+                    new &= ~both | (1 - _products(footage.vectors[other], left, right) <= near[other])
+            found.append(Pairs(left[new], right[new], part.scores[new]))
+        earlier.append(name)
+    none = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
+    return Pairs(*(np.concatenate([none[side], *(part[side] for part in found)]) for side in range(3)))
+
+
+def _products(vectors: Vector, left: Ints, right: Ints) -> Floats:
+    """Inner products of pairs of rows, 64k at a time."""
+    found = np.empty(len(left))
+    for first in range(0, len(left), 65_536):
+        some = slice(first, first + 65_536)
+        found[some] = np.einsum("ij,ij->i", vectors[left[some]].astype(np.float64), vectors[right[some]])
+    return found
+
+
+def _apart(footage: Footage, left: Ints, right: Ints, occasion: Occasion) -> Bools:
+    """Whether clips of two drives are known to be of different occasions: far apart in time, or in place at one time.
+
+    Times compare if both are those of a calendar, places if both are known.
+    """
+    timed = footage.clock[left] & footage.clock[right]
+    gap_ns = np.maximum(footage.start_ns[left], footage.start_ns[right]) - np.minimum(
+        footage.end_ns[left], footage.end_ns[right]
+    )
+    moved: NDArray[np.float64] = np.linalg.norm(footage.place[left] - footage.place[right], axis=1)
+    elsewhere = moved > occasion.gap_m  # False for NaN
+    apart: Bools = timed & ((gap_ns > occasion.gap_s * 1e9) | elsewhere)
+    return apart
