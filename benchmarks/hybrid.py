@@ -54,6 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dim", type=int, help="numbers a vector [512; with --quick 128]")
     parser.add_argument("--queries", type=int, default=50, help="per selectivity")
     parser.add_argument("--lake", type=Path, help="where to make the lake and keep it; taken as it is if it is there")
+    parser.add_argument("--kind", default="auto", help="of our index, as miner index takes it")
     parser.add_argument("--without", nargs="*", default=[], help="rivals to leave out")
 
 
@@ -65,7 +66,7 @@ def measure(options: argparse.Namespace) -> list[Row]:
         lake, ranks = str(options.lake or Path(folder) / "lake"), ranks_of(rows)
         if not Path(lake).exists():
             make(lake, drawn.frames)
-            open(lake).index()
+            open(lake).index(kind=options.kind, target_recall=ASK.recall)
         started = time.perf_counter()
         corpus = Corpus.load(Store.open(lake))
         loading = time.perf_counter() - started

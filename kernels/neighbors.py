@@ -17,6 +17,7 @@ Rows = NDArray[np.int64]
 Found = tuple[Rows, NDArray[np.float32]]
 
 _QUERIES_AT_ONCE = 256
+_FEW = 16_384
 _SCORED_AT_ONCE = 512
 _CHECKED_AT_ONCE = 4096
 
@@ -68,7 +69,7 @@ def top_k(
         for start in range(0, len(rows), tile):
             chosen = rows[start : start + tile]
             part = vectors[start : start + tile] if mask is None else vectors[chosen]
-            best = _improved(best, (some, part), some @ part.T, chosen, kept)
+            best = _improved(best, (some, part), _products(some, part), chosen, kept)
         if len(best.query) < kept * len(some):
             raise ValueError("vectors hold NaN")
         _fill(found, first, best)
@@ -179,6 +180,14 @@ def _check(queries: NDArray[np.float32], vectors: NDArray[np.float32], k: int, m
         raise ValueError(f"mask must be {len(vectors)} booleans, got {mask.dtype} {mask.shape}")
     if not all(np.isfinite(queries[i : i + _CHECKED_AT_ONCE]).all() for i in range(0, len(queries), _CHECKED_AT_ONCE)):
         raise ValueError("queries hold numbers that are not finite")
+
+
+def _products(queries: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """All inner products (q, n), roughly: of one query and few vectors by one thread, which it costs less than two."""
+    if len(queries) == 1 and len(vectors) <= _FEW:
+        products: NDArray[np.float32] = np.vecdot(vectors, queries[0])[None]
+        return products
+    return queries @ vectors.T
 
 
 def _slack(vectors: NDArray[np.float32]) -> float:

@@ -92,6 +92,11 @@ class Corpus:
         return Ranks.of(self.index.rows["sample_data_id"])
 
     @cached_property
+    def views(self) -> int:
+        """How many rows a reading has, about, at least one."""
+        return -(-len(self.readings.rank) // (int(self.readings.rank.max(initial=0)) + 1)) or 1
+
+    @cached_property
     def clip_ids(self) -> Ranks:
         """The id of each clip."""
         return Ranks.of(self.clips["clip_id"])

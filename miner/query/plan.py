@@ -27,8 +27,8 @@ from miner.query.explain import weighed
 from miner.query.matching import Matches
 
 EXACTLY = Ask(recall=0.99)  # what a search asks for unless told
-_FIRST = 4  # rows fetched per wanted group at first
-_LEAST = 64
+_PER_CLIP = 4  # rows fetched at first for each wanted clip
+_SPARE, _LEAST = 16, 64
 _MARGIN = 1.2
 _MOST_SCANNED_BYTES = 512 * 1024 * 1024  # they are gathered at once
 _NEARLY = 0.005  # how far an estimated recall may be below what is asked for
@@ -67,7 +67,8 @@ def best(matches: Matches, vector: Vector, k: int, ask: Ask = EXACTLY) -> Ranked
     `vector` (dim,) is of unit length. More rows are fetched until k groups are there and all rows that tie with the
     k-th have been seen, or none is left. So they are exactly the best if what fetched them is exact.
     """
-    available, fetch, scan = matches.passing.count, max(_FIRST * k, _LEAST), False
+    available = matches.passing.count
+    fetch, scan = _at_first(matches, k) if available else 0, False
     while available:
         started = time.perf_counter()
         ways = _ways(matches, min(fetch, available), ask)
@@ -115,6 +116,12 @@ def _ways(matches: Matches, fetch: int, ask: Ask) -> list[Way]:
         return [*ways, Way("search", untold.cpu_ms, untold.recall, wider, total, wide)]
     ways += [Way("masked", told.cpu_ms, told.recall, fetch, count, masked)]
     return [*ways, Way("over-fetch", untold.cpu_ms, untold.recall, wider, total, wide)]
+
+
+def _at_first(matches: Matches, k: int) -> int:
+    """How many rows to fetch first: for frames as many as they have views, a few more to see the end of ties."""
+    each = matches.corpus.views if matches.per == "frame" else _PER_CLIP
+    return max(each * k + _SPARE, _LEAST)
 
 
 def _one(found: Found) -> Found:
