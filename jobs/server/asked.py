@@ -35,7 +35,7 @@ class Asked(BaseModel):
         asked = query_of(self.model_dump())
         if asked.k > max_k:
             raise UsageError(f"k = {asked.k:,}: this server gives at most {max_k:,}")
-        if not files and (asked.images or asked.lidar):
+        if not files and asked.reads_files:
             raise UsageError("this server reads no files that a request names", "Ask by text, or like=ID.")
         return asked
 

@@ -54,6 +54,8 @@ def answer(command: Command, answers: Answers) -> Printed | None:
         return None
     files = {name: [_path(each, command.folder) for each in asked.get(name, ())] for name in _FILES}
     try:
+        if "query" in asked and query_of({"query": asked["query"]}).reads_files:
+            return None  # its paths are relative to a folder that is not this server's
         hits = answers.search(query_of({**asked, **files}))
     except MinerError as error:
         return Printed(stdout="", stderr=joined(f"miner: {error}".split("\n")) + "\n", exit_code=error.exit_code)

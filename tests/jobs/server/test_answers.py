@@ -63,6 +63,7 @@ def test_likeness_and_text_for_people(client: Client, lake: Lake) -> None:
         ({"like": ["0" * 32]}, 404, "NotFound", "0000"),
         ({"texts": ["a"], "images": ["/etc/passwd"]}, 400, "UsageError", "reads no files"),
         ({"lidar": ["http://169.254.169.254/latest"]}, 400, "UsageError", "reads no files"),
+        ({"query": 'night + image("/etc/passwd")'}, 400, "UsageError", "reads no files"),
         ({"texts": ["a"], "textes": []}, 400, "UsageError", "textes"),
         ({"texts": "a"}, 400, "UsageError", "texts"),
         (b"{", 400, "UsageError", "JSON"),
