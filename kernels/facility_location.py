@@ -17,7 +17,6 @@ from kernels.candidates import Candidates, Free, Picked, Rows, Vectors
 from kernels.lazy_greedy import lazy_greedy
 from kernels.neighbors import Found
 
-_AT_ONCE = 8192
 _ROWS_AT_ONCE = 512
 _LANES = 16
 _MEMORY = 400_000_000  # bytes of likenesses kept
@@ -70,7 +69,7 @@ class _Dense:
 
     def __init__(self, vectors: Vectors, stood_for: Vectors, weights: Vectors) -> None:
         self._vectors, self._stood_for, self._weights = vectors, stood_for, weights
-        self._best = np.zeros(len(stood_for), np.float32)
+        self._best = np.full(len(stood_for), -0.5, np.float32)  # of cosine / 2
         room = max(128, _MEMORY // max(1, 4 * len(stood_for)))
         self._likeness = np.empty((min(room, len(vectors)), len(stood_for)), np.float32)
         self._row_in = np.full(len(self._likeness), -1, np.int64)
@@ -86,7 +85,8 @@ class _Dense:
         return first * (1 + 1e-5)  # never below what a sum in another order gives
 
     def gains(self, rows: Rows) -> NDArray[np.float64]:
-        self._load(rows[self._place[rows] < 0])
+        if (missing := rows[self._place[rows] < 0]).size:
+            self._load(missing)
         gains = np.empty(len(rows))
         _more(self._likeness, self._place[rows], self._best, self._weights, gains)
         return gains
@@ -100,15 +100,16 @@ class _Dense:
         if len(rows) < _ROWS_AT_ONCE and len(self._likeness) == len(self._vectors):  # all will fit: products are large
             others = self._order[self._place[self._order] < 0]
             others = others[~np.isin(others, rows)]
-            rows = np.concatenate([rows, others[: _ROWS_AT_ONCE - len(rows)]]) if len(rows) else rows
+            rows = np.concatenate([rows, others[: _ROWS_AT_ONCE - len(rows)]])
         places = (self._next + np.arange(len(rows))) % len(self._likeness)
         self._next = int(self._next + len(rows)) % len(self._likeness)
         self._place[self._row_in[places][self._row_in[places] >= 0]] = -1
         self._row_in[places], self._place[rows] = rows, places
         asked = self._vectors[rows] / 2
-        for start in range(0, len(self._best), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            self._likeness[places, part] = asked @ self._stood_for[part].T + np.float32(0.5)
+        if places[-1] - places[0] == len(places) - 1:
+            np.matmul(asked, self._stood_for.T, out=self._likeness[places[0] : places[-1] + 1])
+        else:
+            self._likeness[places] = asked @ self._stood_for.T
 
 
 @jit

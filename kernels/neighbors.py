@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.short_vectors import short_axes, shortened
+
 Rows = NDArray[np.int64]
 Found = tuple[Rows, NDArray[np.float32]]
 
@@ -120,25 +122,60 @@ def radius_pairs(vectors: NDArray[np.float32], min_score: float, tile: int = 102
     O(tile (tile + d)) however many pairs there are. Every pair comes once; which tile it comes in depends on `tile`,
     its score does not. Raises ValueError for another shape, or numbers that are not finite.
     """
-    _check(vectors, vectors, 1, None)
+    return _radius_pairs(vectors, vectors, min_score, tile)
+
+
+def radius_pairs_between(
+    left: NDArray[np.float32], right: NDArray[np.float32], min_score: float, tile: int = 1024
+) -> Iterator[Pairs]:
+    """As `radius_pairs`, of a row of `left` (n, d) and one of `right` (m, d) each: two shards of what is looked at.
+
+    Each shard's own pairs and those between each two of them are the pairs of all.
+    """
+    return _radius_pairs(left, right, min_score, tile)
+
+
+def _radius_pairs(
+    vectors: NDArray[np.float32], others: NDArray[np.float32], min_score: float, tile: int
+) -> Iterator[Pairs]:
+    for one, other in ((vectors, others), (others, vectors)):
+        _check(one, other, 1, None)
     if not np.isfinite(min_score):
         raise ValueError(f"min_score must be finite, got {min_score}")
-    return _radius_pairs(vectors, min_score, tile)
+    return _pairs_by_tile(vectors, others, min_score, tile)
 
 
-def _radius_pairs(vectors: NDArray[np.float32], min_score: float, tile: int) -> Iterator[Pairs]:
+def _pairs_by_tile(
+    vectors: NDArray[np.float32], others: NDArray[np.float32], min_score: float, tile: int
+) -> Iterator[Pairs]:
+    axes, same = short_axes(vectors), others is vectors
+    short = shortened(vectors, axes)
+    short_others = short if same else shortened(others, axes)
     for first in range(0, len(vectors), tile):
-        some = vectors[first : first + tile]
-        for start in range(first, len(vectors), tile):
-            rough = some @ vectors[start : start + tile].T
-            if start == first:
-                rough[np.tril_indices(len(rough))] = -np.inf
-            left, right = np.nonzero(rough >= min_score - _slack(vectors))
+        for start in range(first if same else 0, len(others), tile):
+            some, part = slice(first, first + tile), slice(start, start + tile)
+            left, right = _may_be_near((short[some], vectors[some]), (short_others[part], others[part]), min_score)
+            if same and start == first:
+                left, right = left[left < right], right[left < right]
             left, right = left + first, right + start
-            scores = _scores(vectors, left, vectors, right)
+            scores = _scores(vectors, left, others, right)
             near = scores >= np.float64(min_score)  # not rounded to float32 first
             if near.any():
                 yield Pairs(left[near], right[near], scores[near])
+
+
+def _may_be_near(
+    some: tuple[NDArray[np.float32], NDArray[np.float32]],
+    part: tuple[NDArray[np.float32], NDArray[np.float32]],
+    min_score: float,
+) -> tuple[Rows, Rows]:
+    """Pairs of lines that may reach the score, by the short vectors, or the long ones if those rule out too little."""
+    slack = _slack(some[1])
+    near = some[0] @ part[0].T >= min_score - 2 * slack
+    if some[0].shape != some[1].shape and np.count_nonzero(near) > near.size // 50:
+        near = some[1] @ part[1].T >= min_score - slack
+    left, right = np.nonzero(near)
+    return left, right
 
 
 def rescored(

@@ -7,15 +7,14 @@ inside that block, which stays in the cache, and then applied to all rows togeth
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kernels.candidates import Free, Picked, Rows, Vectors
 
-_BLOCK = 2048
-_PICKS = 128
+_BLOCKS = (8192, 512)  # rows: the inner block stays in the second-level cache, the outer one in the third
 _AT_ONCE = 8192
 
 State = NDArray[np.floating]
@@ -42,54 +41,65 @@ def shrinking_greedy(vectors: Vectors, budget: int, free: Free, goal: Shrinking,
 
     Equal worth: the lower row first. Time O(n d budget), memory beyond the input O(n).
     """
-    picks: list[int] = []
-    gains: list[float] = []
-    while len(picks) < min(budget, len(vectors)):
-        worth = np.where(free.rows, goal.worth(state, slice(None)), -np.inf)
-        first = len(picks)
-        directions = _pick_inside(vectors, min(_PICKS, budget - first), (free, goal, state, worth), picks, gains)
-        if len(picks) == first:
-            break
-        apply(vectors, directions, goal, state)
-    return Picked(np.array(picks, np.int64), np.array(gains, np.float32))
+    run = _Run(free, goal, [], [])
+    _pick(run, _Part(np.arange(len(vectors)), vectors, state), -np.inf, budget, _BLOCKS)
+    return Picked(np.array(run.rows, np.int64), np.array(run.gains, np.float32))
 
 
-def apply(vectors: Vectors, directions: Vectors, goal: Shrinking, state: State) -> None:
-    """Change the state (n,) of all rows by picks of these `directions` (picks, d), in place."""
+def apply(vectors: Vectors, directions: Vectors, goal: Shrinking, state: State, block: Rows | None = None) -> None:
+    """Change the state (n,) of rows by picks of `directions` (picks, d), in place; `block` (n,): their numbers."""
     for start in range(0, len(vectors), _AT_ONCE):
         rows = slice(start, start + _AT_ONCE)
-        state[rows] = goal.changed(state[rows], (vectors[rows] @ directions.T).T, rows)
+        products = (vectors[rows] @ directions.T).T
+        state[rows] = goal.changed(state[rows], products, rows if block is None else block[rows])
 
 
-def _pick_inside(
-    vectors: Vectors,
-    most: int,
-    now: tuple[Free, Shrinking, State, NDArray[np.floating]],
-    picks: list[int],
-    gains: list[float],
-) -> Vectors:
-    """Pick in the block of rows worth most while that is certain, at most `most` times; the directions of the picks."""
-    free, goal, state, worth = now
-    block, floor = _block(worth)
-    inside, own, worth = vectors[block], state[block], worth[block]
-    directions: list[Vectors] = []
-    while len(directions) < most:
+class _Run(NamedTuple):
+    """What is picked from by what goal, the picks so far, and their gains."""
+
+    free: Free
+    goal: Shrinking
+    rows: list[int]
+    gains: list[float]
+
+
+class _Part(NamedTuple):
+    """Some rows: their numbers (m,), vectors (m, d) and state (m,)."""
+
+    rows: Rows
+    vectors: Vectors
+    state: State
+
+
+def _pick(run: _Run, part: _Part, floor: float, most: int, blocks: tuple[int, ...]) -> Vectors:
+    """Pick in a part while nothing outside, worth `floor` at most, can be better; the directions of the picks.
+
+    The first is picked in any case: the caller knows that it is the best.
+    """
+    directions = np.empty((0, part.vectors.shape[1]), np.float32)
+    while len(directions) < most and len(part.rows):
+        worth = np.where(run.free.rows[part.rows], run.goal.worth(part.state, part.rows), -np.inf)
         best = int(worth.argmax())
-        if worth[best] == -np.inf or (directions and worth[best] <= floor):
+        if worth[best] == -np.inf or (len(directions) and worth[best] <= floor):
             break
-        picks.append(int(block[best]))
-        gains.append(float(worth[best]))
-        free.take(picks[-1])
-        directions.append(goal.direction(picks[-1], inside[best]))
-        own = goal.changed(own, (inside @ directions[-1])[None], block)
-        worth = np.where(free.rows[block], goal.worth(own, block), -np.inf)
-    return np.array(directions, np.float32).reshape(-1, vectors.shape[1])
+        if blocks:
+            inside, below = _block(worth, blocks[0])
+            block = _Part(part.rows[inside], part.vectors[inside], part.state[inside])
+            new = _pick(run, block, max(floor, below), most - len(directions), blocks[1:])
+        else:
+            run.rows.append(int(part.rows[best]))
+            run.gains.append(float(worth[best]))
+            run.free.take(run.rows[-1])
+            new = run.goal.direction(run.rows[-1], part.vectors[best])[None]
+        apply(part.vectors, new, run.goal, part.state, part.rows)
+        directions = np.concatenate([directions, new])
+    return directions
 
 
-def _block(worth: NDArray[np.floating]) -> tuple[Rows, float]:
-    """The rows worth most, ascending, the first of the best among them; and what the best of the others is worth."""
-    if len(worth) <= _BLOCK:
+def _block(worth: NDArray[np.floating], size: int) -> tuple[Rows, float]:
+    """Places of the `size` rows worth most, ascending, the first best among them; the best worth of the others."""
+    if len(worth) <= size:
         return np.arange(len(worth)), -np.inf
-    order = np.argpartition(worth, len(worth) - _BLOCK - 1)
-    floor = worth[order[len(worth) - _BLOCK - 1]]
-    return np.union1d(order[len(worth) - _BLOCK :], [worth.argmax()]), float(floor)
+    order = np.argpartition(worth, len(worth) - size - 1)
+    floor = worth[order[len(worth) - size - 1]]
+    return np.union1d(order[len(worth) - size :], [worth.argmax()]), float(floor)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kernels.neighbors import knn, merge_top_k, radius_pairs, rescored, top_k
+from kernels.neighbors import knn, merge_top_k, radius_pairs, radius_pairs_between, rescored, top_k
 
 
 def oracle(
@@ -215,3 +215,34 @@ def test_joins_refuse_other_arguments() -> None:
             wrong()
     with pytest.raises(ValueError):
         radius_pairs(vectors, float("nan"))
+
+
+@pytest.mark.parametrize("noise", [0.05, 3.0])
+def test_long_vectors_lose_no_pair_to_the_short_ones(noise: float) -> None:
+    """Rows near a few axes, and rows that no few axes hold."""
+    rng = np.random.default_rng(4)
+    vectors = unit(rng, 60, 12) @ unit(rng, 12, 300)
+    vectors = np.repeat(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), 10, axis=0) + noise * unit(
+        rng, 600, 300
+    )
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    exact = (vectors.astype(np.float64) @ vectors.T.astype(np.float64)).astype(np.float32)
+    for min_score in (0.2, 0.9, 0.997):
+        found = all_pairs(vectors, min_score, 128)
+        left, right = np.nonzero(np.triu(exact >= min_score, 1))
+        assert [(i, j) for i, j, _ in found] == list(zip(left.tolist(), right.tolist(), strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(), st.integers(1, 70), st.integers(1, 4), st.sampled_from([-0.2, 0.3, 0.9]))
+def test_pairs_of_shards_and_between_them_are_all(problem, tile: int, shards: int, min_score: float) -> None:  # type: ignore[no-untyped-def]
+    _, vectors, _, _ = problem
+    bounds = np.linspace(0, len(vectors), shards + 1).astype(int)
+    parts = [(low, vectors[low:high]) for low, high in itertools.pairwise(bounds)]
+    found = []
+    for i, (low, one) in enumerate(parts):
+        found += [(a + low, b + low, s) for a, b, s in all_pairs(one, min_score, tile)]
+        for high, other in parts[i + 1 :]:
+            for pairs in radius_pairs_between(one, other, min_score, tile):
+                found += [(int(a) + low, int(b) + high, float(s)) for a, b, s in zip(*pairs, strict=True)]
+    assert sorted(found) == all_pairs(vectors, min_score, tile)
