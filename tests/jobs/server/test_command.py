@@ -57,7 +57,7 @@ def test_prints_the_same(words: list[str], lake: Lake, miner: Miner, capfd: pyte
     line = ["search", lake.uri, *words]
     told, alone = asked(line, capfd), miner(*line)
     assert told is not None and told.code == alone.code and timeless(told.out) == timeless(alone.out)
-    assert told.err == "".join(f"{line}\n" for line in alone.err.splitlines() if not line.startswith("loading"))
+    assert told.err == "".join(f"{line}\n" for line in alone.err.splitlines() if not line.startswith("miner: loading"))
 
 
 @pytest.mark.usefixtures("warm")
