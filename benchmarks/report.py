@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 _LIBRARIES = (
-    "faiss-cpu numba numpy open-clip-torch pillow pyarrow pylance pynndescent ray scipy simplejpeg timm torch"
+    "faiss-cpu hnswlib lancedb numba numpy open-clip-torch pillow pyarrow pylance pynndescent ray scann scipy "
+    "simplejpeg timm torch"
 ).split()
 
 
