@@ -77,7 +77,7 @@ def composed(asked: Asked) -> Composed:
     for count in required(asked.tree):
         holds = np.append(compared(counts[count], count.comparison, count.number), False)
         allowed = {sensor: mask & holds[units.of_pair[sensor]] for sensor, mask in allowed.items()}
-    pairs = _candidates(terms, corpora, units, allowed)
+    pairs = _candidates(terms, corpora, units, allowed, asked.k)
     look = Look.at(terms, corpora, units, pairs, counts)
     apart = _apart(terms, corpora, units)
     if isinstance(asked.tree, LOGICAL):
@@ -121,13 +121,15 @@ def _objects(concepts: Concepts, count: Count, corpora: Mapping[str, Corpus]) ->
 
 
 def _candidates(
-    terms: Terms, corpora: Mapping[str, Corpus], units: Units, allowed: Mapping[str, Mask]
+    terms: Terms, corpora: Mapping[str, Corpus], units: Units, allowed: Mapping[str, Mask], k: int
 ) -> dict[str, Mask]:
-    """The pairs to compare: of each sensor all rows of the clips that one of the sensors has near, if allowed."""
-    near = np.zeros(len(units) + 1, np.bool_)
+    """The pairs to compare: of each sensor all rows of the clips that one of the sensors has near, if allowed; of all
+    clips where nothing leads to those that are sought."""
+    near, led = np.zeros(len(units) + 1, np.bool_), any(terms.leads.values())
     for sensor, corpus in corpora.items():
-        found = candidates(corpus, units.of_pair[sensor], allowed[sensor], terms.directions[sensor])
-        near[found] = True
+        if led and terms.directions[sensor] and not terms.leads[sensor]:
+            continue  # it only says what to avoid
+        near[candidates(corpus, units.of_pair[sensor], allowed[sensor], terms.leads[sensor], k)] = True
     return {sensor: mask & near[units.of_pair[sensor]] for sensor, mask in allowed.items()}
 
 

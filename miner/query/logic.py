@@ -44,6 +44,25 @@ def required(node: Node) -> list[Count]:
     return [node] if isinstance(node, Count) else []
 
 
+def leads(node: Node, holds: bool = True) -> list[Concept | Text] | None:
+    """The concepts one of which is near wherever a logical tree holds (or, if not `holds`, does not); None for a tree
+    that may do so anywhere, as one does that denies a concept or counts annotations."""
+    if isinstance(node, Not):
+        return leads(node.part, not holds)
+    if isinstance(node, And | Or):
+        found = [leads(part, holds) for part in node.parts]
+        known = [each for each in found if each is not None]
+        one_is_enough = isinstance(node, And) == holds  # each part has to be so, so any of them leads there
+        if not known or (len(known) < len(found) and not one_is_enough):
+            return None
+        return list(dict.fromkeys(leaf for each in known for leaf in each))
+    if isinstance(node, Frames):
+        some = {">": True, "<=": False, "<": False}.get(node.comparison, True) == holds
+        always = node.number == 0 and node.comparison in (">=", "=", "<")
+        return [node.of] if some and not always else None
+    return [node] if holds and isinstance(node, Concept | Text) else None
+
+
 def concepts_of(node: Node) -> list[Concept | Text]:
     """All concepts of a logical tree, each once."""
     inner = (leaf.of if isinstance(leaf, Frames) else leaf for leaf in leaves(node))

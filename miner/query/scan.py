@@ -1,7 +1,8 @@
 """Similarities of clips (or frames) to several directions at once, for queries that are more than one vector.
 
 A lake of at most `SCANNED` rows is compared as a whole, exactly. Of a larger one the clips are compared that the index
-finds for any of the directions, all their rows; how scores are spread is taken from an evenly spaced sample.
+finds near to what is sought, all their rows; all clips for a query such as `NOT rain`, which is true far from anything.
+How scores are spread is taken from an evenly spaced sample.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from miner.indexes import Ask, QueryKind
 
 SCANNED = 65_536
 FETCHED = 2_048
+_WIDER = 4
 _AT_ONCE = 8_192
 _EQUAL = 1e-5  # scores that differ by less do not vary: they are rounded
 
@@ -70,18 +72,24 @@ def scan(corpus: Corpus, unit: Ints, chosen: Mask, directions: list[Direction]) 
     return Scan(rows, np.round(similarity, 6), place.reshape(-1).astype(np.int64), unit[pairs])
 
 
-def candidates(corpus: Corpus, unit: Ints, allowed: Mask, directions: list[Direction]) -> Ints:
-    """The units worth comparing: all that are allowed in a small corpus, else those the index finds."""
-    if len(corpus.index.rows) <= SCANNED or not directions:
+def candidates(corpus: Corpus, unit: Ints, allowed: Mask, leads: list[Direction], k: int) -> Ints:
+    """The units worth comparing: all that are allowed in a small corpus or where nothing leads to some, else those the
+    index finds, at least k if there are as many."""
+    if len(corpus.index.rows) <= SCANNED or not leads:
         return np.unique(unit[allowed])
     mask = np.zeros(len(corpus.index.rows), np.bool_)
     mask[corpus.row[allowed]] = True
-    found = np.zeros(len(mask), np.bool_)
-    if mask.any():
-        for direction in directions:
-            rows, _ = corpus.index.search(direction.vector[None], FETCHED, mask, Ask(direction.kind))
+    fetch, passing = FETCHED, int(mask.sum())
+    while fetch < passing:
+        found = np.zeros(len(mask), np.bool_)
+        for lead in leads:
+            rows, _ = corpus.index.search(lead.vector[None], fetch, mask, Ask(lead.kind))
             found[rows[0]] = True
-    return np.unique(unit[allowed & found[corpus.row]])
+        units = np.unique(unit[allowed & found[corpus.row]])
+        if len(units) >= k:
+            return units
+        fetch *= _WIDER
+    return np.unique(unit[allowed])
 
 
 def sampled(corpus: Corpus, unit: Ints) -> Mask:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from miner.concepts.known import Concepts
-from miner.query.logic import concepts_of
+from miner.query.logic import concepts_of, leads
 from miner.query.scan import Direction
 from miner.query.sought import Sought, seek
 from miner.query.sources import Sources
@@ -18,13 +18,14 @@ Key = Concept | Text | tuple[str, str]  # a concept, a sensor's vector, or one k
 @dataclass(frozen=True)
 class Terms:
     """A query's parts: `sought` by vector, `logical` by probability, `disagree`; `column` is where a key's direction
-    stands among the `directions` of its sensor."""
+    stands among the `directions` of its sensor. What is found is near to one of the `leads` of a sensor."""
 
     sought: tuple[Sought, ...]
     logical: tuple[Weighted, ...]
     disagree: tuple[Weighted, ...]
     concepts: Concepts
     directions: Mapping[str, list[Direction]]
+    leads: Mapping[str, list[Direction]]
     column: Mapping[Key, tuple[str, int]] = field(repr=False)
 
     @classmethod
@@ -49,7 +50,18 @@ class Terms:
         for leaf, known in zip(wanted, concepts.known(wanted), strict=True):
             add(leaf, "camera", Direction(known.direction, "text"))
         disagree = tuple(part for part in parts if isinstance(part.part, Disagree))
-        return cls(sought, logical, disagree, concepts, directions, column)
+        near: dict[str, list[Direction]] = {sensor: [] for sensor in sensors}
+        for key in _leading(sought, logical):
+            sensor, place = column[key]
+            near[sensor].append(directions[sensor][place])
+        return cls(sought, logical, disagree, concepts, directions, near, column)
+
+
+def _leading(sought: Sequence[Sought], logical: Sequence[Weighted]) -> list[Key]:
+    """What clips that are found are near to."""
+    vectors: list[Key] = [("vector", each.sensor) for each in sought if each.weight > 0]
+    found = [leads(part.part) or [] for part in logical if part.weight > 0]
+    return [*vectors, *dict.fromkeys(leaf for each in found for leaf in each)]
 
 
 def parts_of(tree: Node) -> tuple[Weighted, ...]:

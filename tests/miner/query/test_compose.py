@@ -280,6 +280,21 @@ def test_a_large_lake_compares_what_its_index_finds(store: Store, monkeypatch: p
         assert again[0].clip_id == hits[0].clip_id, query
 
 
+def test_a_large_lake_finds_what_a_query_is_about_and_as_much_as_is_asked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is far from what NOT denies; what a count makes true; k clips, however many rows each of them has."""
+    far = ('NOT "c"', '"a" OR NOT "b"', 'NOT ("a" OR "b")', '"a" OR count(car) >= 1', 'NOT count(car) >= 1 OR "b"')
+    exact = {query: search(store, Query(query=query, k=50), ENCODER) for query in far}
+    monkeypatch.setattr("miner.query.scan.SCANNED", 100)
+    monkeypatch.setattr("miner.query.scan.FETCHED", 8)
+    for query, hits in exact.items():
+        one = search(store, Query(query=query, k=1), ENCODER)
+        assert one[0].clip_id == hits[0].clip_id, query
+        every = search(store, Query(query=query, k=50), ENCODER)
+        assert [hit.clip_id for hit in every] == [hit.clip_id for hit in hits], query
+
+
 def test_refusals(store: Store) -> None:
     with pytest.raises(UnknownName, match=r"unknown concept 'nigth'(.|\n)*Did you mean 'night'"):
         search(store, Query(query="nigth and rain"), ENCODER)

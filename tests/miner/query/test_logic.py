@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miner.query.logic import Truth, concepts_of, probability, required
+from miner.query.logic import Truth, concepts_of, leads, probability, required
 from miner.query.text import parse_query
-from miner.query.tree import And, Concept, Node, Not, Or, leaves
+from miner.query.tree import And, Concept, Count, Frames, Node, Not, Or, Text, leaves
 from tests.miner.query.trees import LOGICAL
 
 
@@ -60,3 +60,23 @@ def test_what_must_hold_and_what_is_named() -> None:
     tree = parse_query('count(a) > 1 and (count(b) > 2 or c) and (count(d) = 0 and not "e") and frames(c) > 1')
     assert [count.concept for count in required(tree)] == ["a", "d"]
     assert [getattr(leaf, "name", None) or leaf.text for leaf in concepts_of(tree)] == ["c", "e"]  # type: ignore[union-attr]
+
+
+def test_what_leads_to_where_a_tree_holds() -> None:
+    """By the truth table of each: where it holds although none of its leads is near, nothing leads."""
+    a, b = Text("a"), Text("b")
+    assert leads(And((a, Not(b)))) == [a] and leads(Or((a, b))) == [a, b]
+    assert leads(Or((a, Not(b)))) is None and leads(Not(And((a, b)))) is None
+    assert leads(Not(Or((Not(a), b)))) == [a] and leads(Not(Not(a))) == [a]
+    assert leads(Or((a, Count("car", ">=", 1)))) is None and leads(And((a, Count("car", ">=", 1)))) == [a]
+    for comparison, number, holds in [
+        (">", 0, True),
+        (">=", 1, True),
+        ("=", 2, True),
+        ("<", 3, False),
+        ("<=", 0, False),
+    ]:
+        frames = Frames(a, comparison, number)  # type: ignore[arg-type]
+        assert (leads(frames) == [a]) is holds and (leads(Not(frames)) == [a]) is not holds
+    for comparison in (">=", "=", "<"):  # always, in clips without one, never
+        assert leads(Frames(a, comparison, 0)) is None  # type: ignore[arg-type]
