@@ -28,7 +28,7 @@ def started(document: Document) -> str:
 
 def submitted_text(document: Document) -> str:
     """A job that was submitted, and how to look after it."""
-    id, at = document["submission_id"], f"--address {document['address']}"
+    id, at = document["submission_id"], document["option"]
     return joined(
         [
             f"{started(document)}: {document['status'].lower()}",

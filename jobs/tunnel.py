@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -27,7 +29,10 @@ def tunnel(cluster_file: Path) -> Iterator[str]:
     port = _free_port()
     command = [sys.executable, "-m", "ray.scripts.scripts", "dashboard", str(cluster_file), "--port", str(port)]
     with tempfile.TemporaryFile() as said:
-        launcher = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
+        # In a session of its own: Ctrl-C is ours, and what is asked after it still needs the tunnel.
+        launcher = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+        )
         try:
             if not _opened(port, launcher):
                 said.seek(0)
@@ -39,9 +44,16 @@ def tunnel(cluster_file: Path) -> Iterator[str]:
                 )
             yield f"http://127.0.0.1:{port}"
         finally:
-            launcher.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                launcher.wait(10)
+            _end(launcher)
+
+
+def _end(launcher: subprocess.Popen[bytes]) -> None:
+    """End the launcher and the ssh that it started, which would keep the tunnel open."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(launcher.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            launcher.wait(10)
 
 
 def _free_port() -> int:

@@ -88,7 +88,7 @@ class Lake:
     _chosen: dict[tuple[str | None, str | None, bool, tuple[str, ...]], tuple[str, int]] = field(
         default_factory=dict, repr=False
     )
-    _corpora: dict[str, tuple[tuple[int, int], Corpus]] = field(default_factory=dict, repr=False)
+    _corpora: dict[str, tuple[tuple[int, ...], Corpus]] = field(default_factory=dict, repr=False)
     _encoders: dict[tuple[str, str], Encoder] = field(default_factory=dict, repr=False)
     _lock: RLock = field(default_factory=RLock, repr=False, compare=False)
 
@@ -431,7 +431,7 @@ class Lake:
         return self._loaded(self._vectors(encoder, modality, alone))
 
     def _loaded(self, table: str) -> Corpus:
-        versions = self.store.version(table), self.store.version("clips")
+        versions = tuple(self.store.version(name) for name in (table, "clips", "indexes"))
         with self._lock:
             if table not in self._corpora or self._corpora[table][0] != versions:
                 self._corpora.pop(table, None)  # memory for one of them is enough

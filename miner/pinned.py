@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from miner.errors import Damaged
@@ -44,6 +45,15 @@ class PinnedStore(Store):
         there = {name: handle for name, handle in self.handles.items() if handle is not None and name not in BOOKS}
         return {name: int(handle.version) for name, handle in there.items()}
 
+    @cached_property
+    def stamps(self) -> dict[str, tuple[int, str]]:
+        """The same with the first of the files: a lake that is made again at this place counts versions again."""
+        stamps = {}
+        for name, version in self.present.items():
+            first = next(iter(self.handles[name].get_fragments()), None)
+            stamps[name] = version, str(first.metadata.files[0].path) if first is not None else ""
+        return stamps
+
     def listed(self) -> list[str]:
         """Names of all that looked like tables, sorted."""
         return sorted(self.names)
@@ -58,11 +68,13 @@ class PinnedStore(Store):
 def pinned(lake: Lake, previous: Lake | None = None) -> Lake:
     """A lake as it is now: see `Lake.pinned`."""
     store = PinnedStore.of(lake.store)
-    if previous is not None and isinstance(previous.store, PinnedStore) and previous.store.present == store.present:
+    before = previous.store.stamps if previous is not None and isinstance(previous.store, PinnedStore) else {}
+    if previous is not None and before == store.stamps:
         return previous
     made = type(lake)(store, lake.executor, lake.settings, _encoders=(previous or lake)._encoders)
     for table, (versions, corpus) in dict(previous._corpora if previous else {}).items():
-        made._corpora[table] = versions, corpus.beside(store)
+        if all(before.get(name) == store.stamps.get(name) for name in (table, "clips")):
+            made._corpora[table] = versions, corpus.beside(store)
         if table in store.present:
             made._loaded(table)  # now, not with the next question
     return made

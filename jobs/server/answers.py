@@ -60,7 +60,11 @@ class Answers:
     def look(self) -> None:
         """Follow the lake to the versions its tables have now."""
         with self._looking:
-            self._pinned = self._source.pinned(self._pinned)
+            followed = self._source.pinned(self._pinned)
+            replaced = _stamp(followed) != _stamp(self._pinned)
+            self._pinned = followed
+            if replaced:  # readings may be gone, or be other ones
+                self._pictures = _Pictures(_KEPT_BYTES)
             self.trouble = ""
 
     def search(self, query: Query) -> Hits:
@@ -82,7 +86,8 @@ class Answers:
 
     def picture(self, sample_data_id: str) -> bytes:
         """A reading as a small JPEG. Raises NotFound for no such reading, BadInput where its file gives no picture."""
-        kept = self._pictures.get(sample_data_id)
+        pictures = self._pictures  # before the lake: at worst a new picture is put among the old ones
+        kept = pictures.get(sample_data_id)
         if kept is not None:
             return kept
         store = self._pinned.store
@@ -92,7 +97,7 @@ class Answers:
             raise NotFound(f"{store.uri} has no reading {sample_data_id!r}")
         with Recordings() as recordings:
             jpeg = encode_jpeg(thumbnail(recordings, rows[0]))
-        self._pictures.keep(sample_data_id, jpeg)
+        pictures.keep(sample_data_id, jpeg)
         return jpeg
 
     @property
@@ -116,6 +121,11 @@ class Answers:
                 if told != self.trouble:
                     sys.stderr.write(f"miner: cannot follow the lake: {told}\n")
                 self.trouble = told
+
+
+def _stamp(lake: Lake) -> object:
+    """What the pictures of a lake come from."""
+    return lake.store.stamps.get("sample_data") if isinstance(lake.store, PinnedStore) else None
 
 
 class _Pictures:

@@ -46,7 +46,7 @@ def test_a_token_that_others_can_read_is_to_be_mended(
 
 def test_a_lake_that_is_not_there_is_a_finding(tmp_path: Path) -> None:
     [finding] = [each for each in examine(str(tmp_path / "none")) if "no lake" in each.found]
-    assert finding.state == "fix" and "miner ingest" in finding.fix
+    assert finding.what == "lake" and finding.state == "fix" and "miner ingest" in finding.fix
 
 
 def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:

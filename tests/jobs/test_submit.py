@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from jobs.clusters import _parsed
+from jobs.job_server import Job
 from jobs.package import PACKAGES, package_files, staged, with_configs
-from jobs.submit import Submission, check
+from jobs.submit import Submission, _free_id, check
 from miner.errors import UsageError
 from miner.store import Store
 from tests.jobs.command import Done, Miner
@@ -109,6 +110,28 @@ def test_errors_say_what_to_do(
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     done = miner(*args)
     assert done.code == code and said in done.err and "Traceback" not in done.err
+
+
+def test_an_id_is_free_though_older_jobs_were_deleted() -> None:
+    """Ray forgets jobs on request: numbers are not counts."""
+
+    class Listing:
+        def __init__(self, *jobs: Job) -> None:
+            self.listed = [*jobs]
+
+        def jobs(self) -> list[Job]:
+            return self.listed
+
+    def ended(id: str) -> Job:
+        return Job(id, "SUCCEEDED", "", "", 0, 0, 1)
+
+    submission = Submission(("ls", "/lake"))
+    base, active = _free_id(Listing(), submission, "digest", "entry")  # type: ignore[arg-type]
+    assert active is None
+    left = Listing(ended(f"{base}-2"))
+    assert _free_id(left, submission, "digest", "entry") == (base, None)  # type: ignore[arg-type]
+    left.listed.append(ended(base))
+    assert _free_id(left, submission, "digest", "entry") == (f"{base}-3", None)  # type: ignore[arg-type]
 
 
 # -- on a cluster ------------------------------------------------------------------------------------------------------

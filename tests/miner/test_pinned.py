@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from miner.errors import NotFound
 from miner.lake import Lake, create
 from miner.pinned import PinnedStore
+from miner.schema import embeddings_schema
 from tests.miner.test_search import ROWS, lake_of
-from tests.recordings import write_drives
+from tests.recordings import write_drives, write_frames
 
 
 @pytest.fixture
@@ -66,6 +70,47 @@ def test_takes_over_what_was_loaded(lake: Lake, tmp_path: Path) -> None:
     again = lake.pinned(followed)
     assert len(again._corpora["embeddings/hashing"][1].index.rows) == 7, "loaded now, not with the next question"
     assert len(again.search("a", 9, per="frame")) == 7 and not said, "the encoder stays"
+
+
+def test_a_lake_made_again_is_another(lake: Lake, tmp_path: Path) -> None:
+    """Its tables count their versions anew: the same numbers name other rows."""
+    pinned = lake.pinned()
+    present = PinnedStore.of(lake.store).present
+    assert {hit.scene for hit in pinned.search("a", 9, per="frame")} == {"drive_00", "drive_01"}
+    shutil.rmtree(lake.uri)
+    again = create(lake.uri)
+    for scene in range(2):
+        write_frames(tmp_path / "other" / f"elsewhere_{scene}", 3, seed=10 + scene)
+    again.ingest(tmp_path / "other")
+    again.cut(1)
+    again.embed(["hashing"], views="whole")
+    again.index()
+    followed = lake.pinned(pinned)
+    assert PinnedStore.of(again.store).present == present, "or this tests nothing"
+    assert {hit.scene for hit in followed.search("a", 9, per="frame")} == {"elsewhere_0", "elsewhere_1"}
+
+
+def test_an_index_that_was_built_is_taken(tmp_path: Path) -> None:
+    """Its files change no version of the vectors."""
+    rows = {**ROWS, "vectors": []}
+    lake = Lake(lake_of(tmp_path, rows))
+    rng, schema = np.random.default_rng(0), embeddings_schema("mine", "imported", 8)
+    vectors = rng.normal(size=(300, 8))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    base = {"scene_id": ROWS["scenes"][0]["scene_id"], "channel": "CAMERA", "part": 0}
+    table = [
+        base | {"embedding_id": f"{i}", "sample_data_id": f"r{i}", "timestamp_ns": i, "vector": vector}
+        for i, vector in enumerate(vectors.tolist())
+    ]
+    lake.store.ensure("embeddings/mine", schema)
+    lake.store.append("embeddings/mine", pa.Table.from_pylist(table, schema))
+    lake.index(kind="flat")  # indexes of keys are versions of the table
+    pinned = lake.pinned()
+    for each in (lake, pinned):
+        assert each._loaded("embeddings/mine").index.kind == "flat"
+    lake.index(kind="faiss:IVF-Flat")
+    for each in (lake, lake.pinned(pinned)):
+        assert each._loaded("embeddings/mine").index.kind == "faiss:IVF-Flat"
 
 
 def test_new_facts_reach_filters(lake: Lake, tmp_path: Path) -> None:
