@@ -85,31 +85,34 @@ class _Dense:
         return first * (1 + 1e-5)  # never below what a sum in another order gives
 
     def gains(self, rows: Rows) -> NDArray[np.float64]:
-        if (missing := rows[self._place[rows] < 0]).size:
-            self._load(missing)
+        self._load(rows)
         gains = np.empty(len(rows))
         _more(self._likeness, self._place[rows], self._best, self._weights, gains)
         return gains
 
     def pick(self, row: int) -> None:
-        if self._place[row] < 0:
-            self._load(np.array([row]))
+        self._load(np.array([row]))
         np.maximum(self._best, self._likeness[self._place[row]], out=self._best)
 
-    def _load(self, rows: Rows) -> None:
-        if len(rows) < _ROWS_AT_ONCE and len(self._likeness) == len(self._vectors):  # all will fit: products are large
+    def _load(self, asked: Rows) -> None:
+        """Make those of the `asked` rows that are not kept, in place of the oldest others."""
+        rows, room = asked[self._place[asked] < 0], len(self._likeness)
+        if not len(rows):
+            return
+        if len(rows) < _ROWS_AT_ONCE and room == len(self._vectors):  # all will fit: products are large
             others = self._order[self._place[self._order] < 0]
             others = others[~np.isin(others, rows)]
             rows = np.concatenate([rows, others[: _ROWS_AT_ONCE - len(rows)]])
-        places = (self._next + np.arange(len(rows))) % len(self._likeness)
-        self._next = int(self._next + len(rows)) % len(self._likeness)
+        places = (self._next + np.arange(min(len(rows) + len(asked), room))) % room
+        places = places[~np.isin(self._row_in[places], asked)][: len(rows)]
+        self._next = int(places[-1] + 1) % room
         self._place[self._row_in[places][self._row_in[places] >= 0]] = -1
         self._row_in[places], self._place[rows] = rows, places
-        asked = self._vectors[rows] / 2
+        wanted = self._vectors[rows] / 2
         if places[-1] - places[0] == len(places) - 1:
-            np.matmul(asked, self._stood_for.T, out=self._likeness[places[0] : places[-1] + 1])
+            np.matmul(wanted, self._stood_for.T, out=self._likeness[places[0] : places[-1] + 1])
         else:
-            self._likeness[places] = asked @ self._stood_for.T
+            self._likeness[places] = wanted @ self._stood_for.T
 
 
 @jit

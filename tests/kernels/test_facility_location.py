@@ -80,6 +80,23 @@ def test_equals_exact_greedy_with_and_without_room(memory: int, monkeypatch: pyt
     assert picked.gains.sum() == pytest.approx(goal(like, weights, picked.rows.tolist()), rel=1e-5)
 
 
+@pytest.mark.parametrize("seed", [2, 3, 12])
+def test_what_is_asked_for_together_stays_while_room_is_made(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MEMORY", 1)
+    rng = np.random.default_rng(seed)
+    vectors = unit(rng, 30, 8)[rng.integers(0, 30, 1200)] + 0.2 * unit(rng, 1200, 8)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    like, weights = likeness(vectors), np.ones(1200)
+    picked = facility_location(vectors, 50)
+    reached = [goal(like, weights, picked.rows[:count].tolist()) for count in range(51)]
+    assert np.allclose(np.diff(reached), picked.gains, atol=1e-3)
+    rows: list[int] = []
+    for _ in range(50):
+        best = like[:, rows].max(axis=1, initial=0)
+        rows.append(int(np.maximum(like - best[:, None], 0).sum(axis=0).argmax()))
+    assert reached[-1] == pytest.approx(goal(like, weights, rows), abs=1e-2)
+
+
 def test_forms_that_look_at_less_come_near() -> None:
     rng = np.random.default_rng(1)
     vectors = np.repeat(unit(rng, 100, 16), 20, axis=0) + 0.4 * unit(rng, 2000, 16)
