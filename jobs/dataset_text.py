@@ -77,7 +77,10 @@ def report_text(document: Document) -> str:
     if document["leakage"]:
         found = document["leakage"]
         rules = ", ".join(f"{name} {count:,}" for name, count in found["by"].items())
-        lines.append(f"leakage to {found['against']}: {found['clips']:,} clips ({rules})")
+        if found["evaluation_clips"]:
+            lines.append(f"leakage to {found['against']}: {found['clips']:,} clips ({rules})")
+        else:
+            lines.append(f"leakage: not looked for, as no clip of the lake is of {found['against']}")
     quality = document["quality"]
     flags = ", ".join(f"{name} {count:,}" for name, count in quality["flags"].items()) or "none"
     lines.append(f"readings: {quality['read']:,} of {quality['readings']:,} read; flags: {flags}")

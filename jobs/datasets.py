@@ -101,7 +101,7 @@ def report(
     """How varied, representative, rare, complete and clean a training set is, or the whole lake."""
     from miner.report.measure import Asked
 
-    asked = Asked(version, against, metres, seconds, radius, tuple(odd or ()), encoder)
+    asked = Asked(version, against, metres, seconds, radius, tuple(dict.fromkeys(odd or ())), encoder)
     document = _opened(lake).report(asked)
     if html is not None:
         from miner.report.page import write_page

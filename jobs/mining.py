@@ -8,8 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs import text
-from jobs.options import AsJson, DryRun, ExecutorOpt, LakeArg, NoWait, engine_options, listener, resolved, say, warn
-from miner.errors import UsageError
+from jobs.options import (
+    AsJson,
+    DryRun,
+    ExecutorOpt,
+    LakeArg,
+    NoWait,
+    engine_options,
+    in_a_folder,
+    listener,
+    resolved,
+    say,
+    warn,
+)
+from miner.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
     from miner.lake import Lake
@@ -18,13 +30,13 @@ app = typer.Typer()
 
 Where = Annotated[str | None, typer.Option(help="Filter, as for search.")]
 EncodersOf = Annotated[list[str] | None, typer.Option("--encoder", help="Whose vectors; all sensors' if not given.")]
-Page = Annotated[Path | None, typer.Option(help="Also write a page with pictures.")]
+Page = Annotated[Path | None, typer.Option(help="Also write a page with pictures.", callback=in_a_folder)]
 
 
 @app.command(epilog="Example: **miner rare lake -k 10 --html rare.html**")
 def rare(
     lake: LakeArg,
-    k: Annotated[int, typer.Option("-k", help="How many.")] = 20,
+    k: Annotated[int, typer.Option("-k", help="How many events or clips.")] = 20,
     by: Annotated[str, typer.Option(help="What is listed: event, clip, cluster (scenarios) or label.")] = "event",
     where: Where = None,
     encoder: EncodersOf = None,
@@ -37,7 +49,8 @@ def rare(
     ] = None,
     html: Page = None,
     png: Annotated[
-        Path | None, typer.Option(help="With --by cluster or label: also draw the rank-frequency plot.")
+        Path | None,
+        typer.Option(help="With --by cluster or label: also draw the rank-frequency plot.", callback=in_a_folder),
     ] = None,
     executor: ExecutorOpt = None,
     no_wait: NoWait = False,
@@ -45,17 +58,25 @@ def rare(
     as_json: AsJson = False,
 ) -> None:
     """Events that are unlike all others, and why. Keeps a score per clip, `rarity`, in the table `scores`."""
+    from miner.rare import BY
+    from miner.tail import TAIL_BY
+
+    if by not in (*BY, *TAIL_BY):
+        raise UnknownName.of("by", by, (*BY, *TAIL_BY))
+    listed = by in TAIL_BY
+    if listed and any((where, encoder, reference, versus)):
+        raise UsageError(f"--by {by} is of the whole lake", "Leave out --where, --encoder, --reference and --versus.")
+    if png is not None and not listed:
+        raise UsageError("--png draws the long tail: it needs --by cluster or --by label")
     opened = _opened(lake, "rare", executor, no_wait)
     if dry_run:
         say(_foreseen(opened, encoder or ()), as_json, text.plan_text)
         return
     if fix_reference is not None:
         opened.fix_reference(fix_reference)
-    if by in ("cluster", "label"):
+    if listed:
         _tail(opened, by, html, png, as_json)
         return
-    if png is not None:
-        raise UsageError("--png draws the long tail: it needs --by cluster or --by label")
     hits = opened.rare(k, by=by, where=where, encoder=encoder or (), reference=reference, versus=versus)
     warn(hits)
     if html is not None:

@@ -13,6 +13,7 @@ import typer
 
 from jobs import text
 from jobs.interrupts import interruptible
+from miner.errors import UsageError
 
 if TYPE_CHECKING:
     from jobs.run import Listener, Result
@@ -44,6 +45,15 @@ WaitNodes = Annotated[
     float | None, typer.Option("--wait-nodes", help="Seconds to wait for a cluster's nodes that start on demand. [0]")
 ]
 MemoryGb = Annotated[float | None, typer.Option("--memory-gb", help="Memory each Ray worker is given.")]
+
+
+def in_a_folder(path: Path | None) -> Path | None:
+    """A file to write, before hours are spent on what goes into it. Raises UsageError where it cannot be one."""
+    if path is not None and path.is_dir():
+        raise UsageError(f"{path} is a folder, not a file to write")
+    if path is not None and not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent} to write {path.name} to", "Make it, or name another file.")
+    return path
 
 
 def engine_options(

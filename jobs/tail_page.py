@@ -35,6 +35,8 @@ def _line(entry: dict[str, Any]) -> str:
 
 
 def _rate(entry: Mapping[str, Any]) -> str:
+    if entry["per_hour"] is None:
+        return ""
     return f"{entry['per_hour']:.3g} an hour ({entry['low']:.2g} to {entry['high']:.2g})"
 
 
@@ -75,8 +77,8 @@ def page(store: Store, tail: Tail) -> str:
     groups = [
         Group(
             each["name"],
-            f"{each['events']:,} events, {each['clips']:,} clips, {each['scenes']:,} drives; {each['per_hour']:.3g} an "
-            f"hour ({each['low']:.2g} to {each['high']:.2g})"
+            f"{each['events']:,} events, {each['clips']:,} clips, {each['scenes']:,} drives"
+            + (f"; {rate}" if (rate := _rate(each)) else "")
             + (f"; of {each['parent']}" if each.get("parent") else ""),
             [(clip, "") for clip in each["examples"][:_PICTURES]],
         )
@@ -108,4 +110,4 @@ def _title(tail: Tail) -> str:
 
 
 def _time(hours: float) -> str:
-    return f"{hours:.3g} h" if hours >= 0.1 else f"{3600 * hours:.3g} s"
+    return f"{hours:.3g} h" if hours >= 0.1 else f"{round(3600 * hours, 1):.3g} s"

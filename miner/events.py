@@ -30,8 +30,8 @@ from miner.schema import EVENTS
 
 _SAMPLE = 1_000
 _PAIRS_AT, _OF_IT = 0.05, 0.25
+_ROUNDING = 1e-6  # of the inner product of a float32 vector with itself
 _COPY = 0.1  # of what is near: alike to the noise of recoding
-_FAR = 2.0  # cosine distance: everything is within
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ def near_distances(footage: Footage) -> dict[str, float]:
 
 
 def near_distance(vectors: Vector, scene: Ints) -> float:
-    """A quarter of the 5 % quantile of the cosine distances between clips of different scenes; 0 where there are none.
+    """A quarter of the 5 % quantile of the cosine distances between clips of different scenes.
+
+    At least what rounding makes of equal vectors.
 
     From evenly spaced clips, at most 1,000: the same for the same clips in the same order.
     """
@@ -59,7 +61,7 @@ def near_distance(vectors: Vector, scene: Ints) -> float:
     wide = vectors[rows].astype(np.float64)
     apart = np.triu(scene[rows, None] != scene[None, rows])
     away = 1 - (wide @ wide.T)[apart]
-    return max(float(np.quantile(away, _PAIRS_AT)), 0.0) * _OF_IT if len(away) else 0.0
+    return max(float(np.quantile(away, _PAIRS_AT)) * _OF_IT if len(away) else 0.0, _ROUNDING)
 
 
 def collapse(footage: Footage, near: Mapping[str, float], occasion: Occasion | None = None) -> Ints:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from miner.errors import UnknownName
-from miner.why import Events, gamma_interval
+from miner.why import FEW_S, Events, gamma_interval
 
 TAIL_BY = ("cluster", "label")
 
@@ -18,8 +18,8 @@ TAIL_BY = ("cluster", "label")
 class Tail:
     """Of `lake`, `by` cluster or label: one entry each, the fewest events first, and what is in none.
 
-    An entry has name, events, clips, scenes, seconds, per_hour with low and high (95 %), examples (clip ids); of a
-    cluster also cluster_id, parent (its family's name), metres, rarity.
+    An entry has name, events, clips, scenes, seconds, per_hour with low and high (95 %; None of too little driving),
+    examples (clip ids); of a cluster also cluster_id, parent (its family's name), metres, rarity.
     """
 
     lake: str
@@ -81,8 +81,10 @@ def check_by(by: str) -> None:
         raise UnknownName.of("by", by, TAIL_BY)
 
 
-def _rate(count: int, driven_s: float) -> dict[str, float]:
-    """Events an hour of driving, and between what the rate lies."""
-    hours = max(driven_s, 1e-9) / 3600
+def _rate(count: int, driven_s: float) -> dict[str, float | None]:
+    """Events an hour of driving, and between what the rate lies; None where too little was driven to tell."""
+    if driven_s < FEW_S:
+        return dict.fromkeys(("per_hour", "low", "high"))
+    hours = driven_s / 3600
     low, high = gamma_interval(count)
     return {"per_hour": count / hours, "low": low / hours, "high": high / hours}

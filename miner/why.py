@@ -20,7 +20,7 @@ _COMMON = 0.5  # events of a rarity below are common
 _SAMPLE = 300
 _SELDOM = 0.05  # a category in at most this share of the events is worth a word
 _SAID = 3
-_FEW_S = 600.0  # less driving makes no rate
+FEW_S = 600.0  # less driving makes no rate
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class Events:
     def _rate(self, count: int) -> str:
         """How much driving there is, and between what the rate of events as many as `count` lies."""
         km = f", {self.driven_m / 1000:.3g} km" if self.driven_m >= 1000 else ""
-        if self.driven_s < _FEW_S:
-            return f"{self.driven_s:.3g} s{km}"
+        if self.driven_s < FEW_S:
+            return f"{round(self.driven_s, 1):.3g} s{km}"
         low, high = (each * 3600 / self.driven_s for each in gamma_interval(count))
         return f"{self.driven_s / 3600:.3g} h{km} ({low:.2g} to {high:.2g} an hour)"
 

@@ -31,7 +31,7 @@ class WebDatasetExporter:
     def write(self, part: Part, content: Content, file: BinaryIO) -> Written:
         left_out: list[dict[str, str]] = []
         samples = 0
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for document in documents(part, content):
                 write = _frames if content.options.per == "frame" else _clip
                 samples += write(tar, document, content, left_out)

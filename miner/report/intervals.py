@@ -32,13 +32,14 @@ def estimate(statistic: Callable[[Rows], float], n: int, seed: int = 0) -> Estim
     """The value of a statistic of rows 0 to n, and its interval by repeated halves without replacement (Politis, Romano
     and Wolf 1999, Subsampling): copies of a row, which the plain bootstrap makes, would change what diversity says.
 
-    Deviations of the halves from their own mean are scaled to sets of n; the interval stands around the value.
+    Deviations of the halves from their own mean are scaled to sets of n; the interval stands around the value. Fewer
+    than four rows tell nothing of it: it is without limits.
     """
     rows = np.arange(n)
     value = statistic(rows)
     size = min(n // 2, MOST)
     if size < 2:
-        return Estimate(value, value, value)
+        return Estimate(value, -np.inf, np.inf)
     rng = np.random.default_rng(seed)
     found = np.array([statistic(np.sort(rng.choice(n, size, replace=False))) for _ in range(REPEATS)])
     away = (found - found.mean()) * np.sqrt(size / (n - size))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from kernels.diversity import distances, distinct, energy_coefficient, vendi
 from kernels.neighbors import radius_pairs
-from miner.errors import NotFound
+from miner.errors import NotFound, UsageError
 from miner.report.intervals import Estimate, estimate
 from miner.report.quality import quality
-from miner.selection.axes import Axes, Bools
+from miner.selection.axes import MAX_CELLS, Axes, Bools
 from miner.selection.guard import near
 from miner.selection.pick import lots
 from miner.selection.pool import Pool
@@ -209,6 +209,9 @@ def _coverage(subject: Subject, axes: Axes, asked: Asked) -> dict[str, Any] | No
     if not names:
         return None
     along = [axes.axis(name) for name in names]
+    if (count := math.prod(len(axis.values) for axis in along)) > MAX_CELLS:
+        what = f"{' x '.join(names)} make {count:,} cells, at most {MAX_CELLS:,} are shown"
+        raise UsageError(what, "Name fewer axes.")
     paths: list[tuple[str, ...]] = [()]
     masks = [np.ones(len(subject.chosen), np.bool_)]
     for axis in along:
@@ -283,8 +286,3 @@ def _leakage(subject: Subject, asked: Asked) -> dict[str, Any] | None:
 def _has_poses(subject: Subject) -> bool:
     dataset = subject.pool.snapshot.store.dataset("sample_data", subject.pool.snapshot.version("sample_data"))
     return int(dataset.count_rows(filter="global_SE3_ego IS NOT NULL")) > 0
-
-
-def chosen_axes(names: Sequence[str]) -> tuple[str, ...]:
-    """Axes of a table of conditions as they were given: once each, in order."""
-    return tuple(dict.fromkeys(names))

@@ -73,7 +73,10 @@ def _numbers(document: Document) -> list[tuple[str, str, str]]:
         found.append((_percent(d["share"]), "have a near copy", f"within {d['radius']:g} cosine distance"))
     if document["leakage"]:
         leak = document["leakage"]
-        found.append((f"{leak['clips']:,}", "clips leak", f"near {leak['against']}"))
+        if leak["evaluation_clips"]:
+            found.append((f"{leak['clips']:,}", "clips leak", f"near {leak['against']}"))
+        else:
+            found.append(("?", "clips leak", f"no clip of the lake is of {leak['against']}"))
     return found
 
 

@@ -45,7 +45,10 @@ def test_a_reference_is_fixed_and_used(miner: Miner, lake: Store) -> None:
     ("words", "code", "told"),
     [
         (["-k", "0"], 2, "expected a whole number"),
-        (["--by", "drive"], 2, "unknown by 'drive'"),
+        (["--by", "drive"], 2, "Known: clip, cluster, event, label"),
+        (["--by", "label", "--where", "split = 'train'"], 2, "is of the whole lake"),
+        (["--html", "nowhere/rare.html"], 2, "no folder nowhere"),
+        (["--html", "."], 2, "is a folder"),
         (["--reference", "never"], 4, "no reference 'never'"),
         (["--versus", "never"], 4, "no dataset version 'never'"),
         (["--encoder", "never"], 4, "no vectors of encoder 'never'"),

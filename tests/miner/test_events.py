@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miner.events import collapse, event_rows, near_distance
+from miner.events import collapse, event_rows, near_distance, near_distances
 from miner.footage import Footage
 from tests.footages import around, footage, mixture, unit
 
@@ -84,7 +84,14 @@ def test_what_is_near_does_not_change_with_copies() -> None:
     copied = np.concatenate([common, common[rng.integers(600, size=1800)]])
     after = near_distance(copied, np.arange(len(copied)))
     assert 0 < before < 0.25 and after == pytest.approx(before, rel=0.15)
-    assert near_distance(common[:1], np.arange(1)) == near_distance(common, np.zeros(600, np.int64)) == 0
+    assert near_distance(common[:1], np.arange(1)) == near_distance(common, np.zeros(600, np.int64)) == 1e-6
+
+
+def test_copies_are_one_event_where_there_is_nothing_else() -> None:
+    for seed in range(20):
+        vector = unit(np.random.default_rng(seed).normal(size=(1, 64)))
+        made = footage(np.repeat(vector, 6, axis=0), np.arange(6) // 3, np.zeros(6))
+        assert events(made, near_distances(made)) == 1
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.booleans())

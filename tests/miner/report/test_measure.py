@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from jobs.dataset_text import report_text
 from kernels.diversity import vendi
-from miner.errors import NotFound, UnknownName
+from miner.errors import NotFound, UnknownName, UsageError
 from miner.lake import Lake, create
 from miner.report.intervals import estimate
 from miner.report.measure import Asked
-from miner.report.page import write_page
+from miner.report.page import render, write_page
 from miner.schema import SCORES, check
 from tests.browser import Browser, browser  # noqa: F401  a fixture
 from tests.fleets import fleet
@@ -101,6 +102,16 @@ def test_an_interval_is_narrower_for_more() -> None:
     few, many = (estimate(lambda rows: float(values[rows].mean()), n) for n in (40, 4000))
     assert few.low < few.value < few.high and many.high - many.low < (few.high - few.low) / 5
     assert many.high - many.low == pytest.approx(2 * 1.645 / np.sqrt(4000), rel=0.35), "as theory has it for a mean"
+
+
+def test_what_tells_nothing_says_so(lake: Lake) -> None:
+    lake.select({"budget": 3}, "few")
+    found = lake.report(Asked("few", against="split = 'never'"))
+    assert (found["representativeness"]["low"], found["representativeness"]["high"]) == (0, 1)
+    assert found["diversity"]["effective"]["low"] == 1 and "leakage: not looked for" in report_text(found)
+    assert "no clip of the lake is of split" in render(found)
+    with pytest.raises(UsageError, match="cells"):
+        lake.report(Asked(odd=("clip_id", "scene_id", "clip_id")))
 
 
 @pytest.mark.parametrize("of", ["wet", None])
