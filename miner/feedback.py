@@ -30,7 +30,7 @@ def alike(hits: Hits, like: Sequence[int], not_like: Sequence[int]) -> Hits:
     """
     asked = _asked(hits)
     if asked.pop("verb", "search") != "search":
-        asked = {name: asked[name] for name in ("k", "where", "encoder")}
+        asked = {name: asked[name] for name in ("k", "where")}
     for name, places in (("like", like), ("not_like", not_like)):
         asked[name] = [*asked.get(name, ()), *(hit.sample_data_id for hit in _at(hits, places))]
     return _again(hits, asked)
@@ -74,8 +74,8 @@ def _again(hits: Hits, asked: dict[str, Any]) -> Hits:
     verb = asked.pop("verb", "search")
     lake = opened(hits)
     if verb != "search":
-        asked.pop("per", None)
-        found: Hits = getattr(lake, verb)(**asked)
+        told_only = ("per", "scorer")
+        found: Hits = getattr(lake, verb)(**{name: each for name, each in asked.items() if name not in told_only})
         return found
     return lake.search(asked.pop("texts", ()), **asked)
 

@@ -261,7 +261,9 @@ class Lake:
         `versus` a dataset version, of which what is told should have none. Raises as `miner.rare.rare`.
         """
         with readable(self.store):
-            return of_lake(rare(self.store, self._scored(encoder, reference, versus), k, by, where), self)
+            found = rare(self.store, self._scored(encoder, reference, versus), k, by, where)
+        asked = {"encoder": [str(each) for each in _tuple(encoder)], "reference": reference, "versus": versus}
+        return of_lake(replace(found, query=dict(found.query) | asked), self)
 
     def tail(self, by: str = "cluster") -> Tail:
         """The long tail: scenarios (kept in the tables `members` and `clusters`), or labels with `by="label"`; the

@@ -34,7 +34,7 @@ def test_where_binds_tighter_than_or(lake: Lake) -> None:
 
 
 def test_where_on_rare_clips(lake: Lake) -> None:
-    rare = lake.rare(9, neighbours=2)
+    rare = lake.rare(9, by="clip")
     assert {hit.scene for hit in rare.where("scene = 'drive 1'")} == {"drive 1"} < {hit.scene for hit in rare}
 
 
