@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from miner.errors import MinerError, NotFound, UsageError
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own variable for the URL of the job server
 _POLL_S = 1.0
+_STARTS_S = 60.0
 _ENDED = {"SUCCEEDED", "FAILED", "STOPPED"}
 
 
@@ -91,18 +93,23 @@ class JobServer:
         return [_job(each) for each in listed]
 
     def submit(self, id: str, entrypoint: str, runtime_env: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-        """Start a job, unless one of this id was started at the same time: then there is one, as wanted."""
-        try:
-            with self._told():
-                self._client.submit_job(
-                    submission_id=id,
-                    entrypoint=entrypoint,
-                    runtime_env=dict(runtime_env),
-                    metadata=dict(metadata),
-                )
-        except MinerError:
-            if self.find(id) is None:
-                raise
+        """Start a job, unless one of this id was started at the same time: then there is one, as wanted.
+
+        A head that is still starting has nobody yet to run it, and is waited for.
+        """
+        what = {"submission_id": id, "entrypoint": entrypoint, "metadata": dict(metadata)}
+        deadline = time.monotonic() + _STARTS_S
+        while True:
+            try:
+                with self._told():
+                    self._client.submit_job(runtime_env=dict(runtime_env), **what)
+                return
+            except MinerError as error:
+                if self.find(id) is not None:
+                    return
+                if "No available agent" not in error.message or time.monotonic() > deadline:
+                    raise
+            time.sleep(_POLL_S)
 
     def stop(self, id: str) -> bool:
         """Ask a job to stop; whether there was anything to stop."""

@@ -200,6 +200,7 @@ def test_ctrl_c_finishes_the_blocks_that_have_begun(store: Store, capfd: pytest.
         if progress.done == 100:
             threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background deaf to it
     executor, stage = LocalExecutor(threads=1, on_progress=press), OneClipStage(pause_s=0.008)
     with pytest.raises(KeyboardInterrupt), interruptible():
         executor.map(stage, store, Run("test"))

@@ -56,7 +56,7 @@ def test_what_is_stored(stored: nbformat.NotebookNode) -> None:
         for output in cell.outputs
         for data in PICTURE.findall(output.data.get("text/html", ""))
     }
-    assert sizes == {(180, 320, 3)}
+    assert sizes == {(180, 320, 3), (360, 360, 3)}  # frames, and a sweep from above
 
 
 @pytest.mark.parametrize("encoder", ["hashing", pytest.param("lite", marks=pytest.mark.slow)])
