@@ -6,15 +6,21 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jobs.engine import RayExecutor
 from miner.errors import MinerError
 from miner.executor import MAX_ATTEMPTS, Executor, LocalExecutor
+from miner.indexes.coded import FaissIndex
+from miner.indexes.flat import FlatIndex
+from miner.indexes.load import load_index
 from miner.lake import Lake, create
 from miner.lineage import Run
+from miner.schema import embeddings_schema
 from miner.store import Store
 from tests.jobs.stages import OneClipStage, write_scenes
+from tests.miner.test_indexes import DIM, TABLE, rows_of, unit
 from tests.recordings import write_drives
 from tests.tables import contents, read
 
@@ -254,3 +260,14 @@ def test_a_stage_with_gpus_leaves_what_one_without_leaves(
     report = ray_executor.map(OneClipStage(num_gpus=num_gpus, loads=True), store, Run("test"))
     LocalExecutor(threads=1).map(OneClipStage(), other, Run("test"))
     assert report.written == 40 and contents(store.uri) == contents(other.uri)
+
+
+def test_an_index_of_vectors_is_built_in_parts(executor: Executor, store: Store) -> None:
+    store.ensure(TABLE, embeddings_schema("hashing", "1", DIM))
+    for first in (0, 150):
+        store.append(TABLE, rows_of(unit(150, first), first))
+    [*_, report] = Lake(store, executor).index("faiss:IVF-SQ8")
+    assert report.changed and report.stage == "vectors"
+    index, flat = load_index(store, TABLE), FlatIndex.load(store, TABLE)
+    assert isinstance(index, FaissIndex) and not index.notes and len(index.stored.codes) == 300
+    np.testing.assert_array_equal(index.exhaustive(unit(2, 5), 9)[0], flat.search(unit(2, 5), 9)[0])
