@@ -1,9 +1,10 @@
 """Claim: a text query among 500k x 512 vectors costs <= 0.35 CPU-ms at recall@10 >= 0.95; a query of 1M takes <= 10 ms.
 
 Our indexes, asked for a recall as a search does, beside plain FAISS, hnswlib, ScaNN and LanceDB at their own settings:
-recall@10 and CPU milliseconds a query, one query at a time on one thread. The vectors are made up, see
-`benchmarks.embeddings_like`; queries of two kinds, image-like and text-like. Filters let 100 % to 0.01 % of the rows
-through, in runs of 1,000 rows, as scenes are.
+recall@10 and CPU milliseconds a query on one thread, one query at a time and all in one batch. The vectors are made up,
+see `benchmarks.embeddings_like`; queries of two kinds, image-like and text-like. Our curve is measured with other texts
+of the same kind, as in a lake whose encoder is at hand; waits are those of a search that asks for what `miner search`
+does. Filters let 100 % to 0.01 % of the rows through, in runs of 1,000 rows, as scenes are.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from miner.indexes import Ask
 from miner.indexes.build import curve_of, lists_for
 from miner.indexes.coded import FaissIndex, Stored
 from miner.indexes.faiss import SAMPLE_PER_LIST, Codes, code_bytes, one_thread
-from miner.indexes.probes import MADE_UP, Probes
+from miner.indexes.probes import COUNT, PROMPTS, Probes
 from miner.indexes.snapshot import Snapshot
+from miner.query.plan import EXACTLY
 
 K = 10
 OURS = ("IVF-RaBitQ", "IVF-SQ8", "IVF-PQ", "IVF-Flat", "HNSW")
@@ -75,8 +77,11 @@ class Asked:
         return Point(float(np.mean(hit)), cpu_ms, np.array(wall))
 
 
-def built(method: str, frames: Vectors, folder: Path) -> tuple[FaissIndex, float]:
-    """Our index of frames, read back from its files, and the CPU seconds its building took, measuring left out."""
+def built(method: str, frames: Vectors, texts: Vectors, folder: Path) -> tuple[FaissIndex, float]:
+    """Our index of frames, read back from its files, and the CPU seconds its building took, measuring left out.
+
+    Its curve is measured with `texts` (t, dim), none of which is asked later.
+    """
     ids, rng = np.arange(len(frames)), np.random.default_rng(0)
     lists, cpu = lists_for(len(frames)), time.process_time()
     sample = frames[np.sort(rng.choice(len(frames), min(len(frames), lists * SAMPLE_PER_LIST), replace=False))]
@@ -86,9 +91,9 @@ def built(method: str, frames: Vectors, folder: Path) -> tuple[FaissIndex, float
     seconds = time.process_time() - cpu
     codes.write(folder)
     stored = Stored(Codes.read(method, folder), frames, ids, ids)
-    probes = Probes.of(sample[:60_000], "", "imported", "camera")
+    probes = Probes({"image": rng.choice(sample, min(COUNT, len(sample)), replace=False), "text": texts}, PROMPTS)
     rows = pa.table({"row": ids})
-    snapshot = Snapshot("embeddings/made-up", 1, "", MADE_UP, "camera", frames.shape[1], rows, ids, ids)
+    snapshot = Snapshot("embeddings/made-up", 1, "", "", "camera", frames.shape[1], rows, ids, ids)
     none = np.empty(0, np.int64), frames[:0]
     return FaissIndex(snapshot, "", f"faiss:{method}", curve_of(stored, probes), stored, ids, *none), seconds
 
@@ -98,19 +103,23 @@ def measure(options: argparse.Namespace) -> list[Row]:
     sizes = [20_000] if options.quick else options.sizes
     rows: list[Row] = []
     for size in sizes:
-        drawn = World().draw(size, 60 if options.quick else _QUERIES)
+        count = 60 if options.quick else _QUERIES
+        drawn = World().draw(size, count + COUNT)
+        asked = {kind: queries[:count] for kind, queries in drawn.queries.items()}
         with one_thread(), tempfile.TemporaryDirectory() as folder:
-            rows += _measured(drawn.frames, drawn.queries, options, Path(folder))
+            rows += _measured(drawn.frames, asked, drawn.queries["text"][count:], options, Path(folder))
     return rows
 
 
-def _measured(frames: Vectors, queries: dict[str, Vectors], options: argparse.Namespace, folder: Path) -> list[Row]:
+def _measured(
+    frames: Vectors, queries: dict[str, Vectors], texts: Vectors, options: argparse.Namespace, folder: Path
+) -> list[Row]:
     asked = {kind: Asked.of(each, frames) for kind, each in queries.items()}
     curves: dict[str, dict[str, list[Point]]] = {}
     rows: list[Row] = []
     ours = options.ours[:2] if options.quick else options.ours
     for method in ours:
-        index, seconds = built(method, frames, folder)
+        index, seconds = built(method, frames, texts, folder)
         own = {
             kind: [each.point(_search(index, Ask(kind, wanted))) for wanted in WANTED]  # type: ignore[arg-type]
             for kind, each in asked.items()
@@ -153,7 +162,8 @@ def _planned(index: FaissIndex, asked: dict[str, Asked], frames: Vectors) -> Ite
     """The index as a search asks it: how long a query takes, and what filters do to it."""
     case = f"{_thousands(len(frames))} x 512, {index.kind}"
     for kind, each in asked.items():
-        point = each.point(_search(index, Ask(kind)))  # type: ignore[arg-type]
+        yield _batched(case, kind, index, each, len(frames))
+        point = each.point(_search(index, Ask(kind, EXACTLY.recall)))  # type: ignore[arg-type]
         p50, p99 = np.percentile(point.wall_ms, [50, 99])
         limits = (10.0, 50.0) if len(frames) == 1_000_000 else (None, None)
         for name, value, limit in (("p50", p50, limits[0]), ("p99", p99, limits[1])):
@@ -163,10 +173,24 @@ def _planned(index: FaissIndex, asked: dict[str, Asked], frames: Vectors) -> Ite
         for share in SHARES:
             mask = _filter(len(frames), share)
             among = Asked.of(each.queries[:50], frames, mask)
-            filtered = among.point(_search(index, Ask(kind, 0.99), mask))  # type: ignore[arg-type]
+            filtered = among.point(_search(index, Ask(kind, EXACTLY.recall), mask))  # type: ignore[arg-type]
             where = f"{case}, {kind}, {share:.2%} of the rows pass"
-            yield Row(where, "a query, asked for 0.99", "cpu-ms", filtered.cpu_ms)
+            yield Row(where, f"a query, asked for {EXACTLY.recall}", "cpu-ms", filtered.cpu_ms)
             yield Row(where, "recall@10", "share", filtered.recall)
+
+
+def _batched(case: str, kind: str, index: FaissIndex, asked: Asked, size: int) -> Row:
+    """All queries in one call, at the least recall asked for that gives 0.95; the most asked for where none does."""
+    for wanted in WANTED:
+        started = time.process_time()
+        found = index.search(asked.queries, K, None, Ask(kind, wanted))[0]  # type: ignore[arg-type]
+        cpu_ms = (time.process_time() - started) / len(found) * 1e3
+        recall = np.mean([np.isin(true, rows).mean() for rows, true in zip(found, asked.true, strict=True)])
+        if recall >= 0.95:
+            break
+    bar, name = kind == "text" and size == 500_000, f"a query of a batch, recall@10 {recall:.3f}"
+    return Row(f"{case}, {kind}", name, "cpu-ms", cpu_ms, target="<= 0.35" if bar else None,
+               holds=bool(cpu_ms <= 0.35 and recall >= 0.95) if bar else None)  # fmt: skip
 
 
 def _bars(ours: list[str], curves: dict[str, dict[str, list[Point]]], size: int) -> Iterator[Row]:

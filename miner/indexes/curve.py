@@ -25,6 +25,8 @@ SHARES = (1.0, 0.1, 0.01)  # of the rows that a mask lets through
 REFINES = (1, 2, 4, 7, 10, 20, 40, 80)  # candidates for each of K wanted rows
 _SURPLUS = np.array(REFINES) - 1
 _RUN = 1000  # rows that a mask lets through or not together: filters ask for scenes, which are neighbours in a table
+_TIMED = 10  # searches are timed with K times so many candidates; what more of them cost is told apart
+_TIMED_QUERIES = 40
 _SAFETY = 0.2  # of what may be missed is kept back: the next queries are not those that were measured
 
 Vectors = NDArray[np.float32]
@@ -41,9 +43,9 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Curve:
-    """`recall[kind][share][effort][refine]` and `cpu_ms[share][effort]` of a search without scoring its candidates,
-    each of which takes `candidate_ms`; the indexes are places in SHARES (of which there may be the first alone),
-    `efforts` and REFINES.
+    """`recall[kind][share][effort][refine]` and `cpu_ms[share][effort]` of a search without its candidates, each of
+    which takes `candidate_ms` to keep in sight, fetch and score; the indexes are places in SHARES (of which there may
+    be the first alone), `efforts` and REFINES.
     """
 
     efforts: Sequence[int]
@@ -101,10 +103,11 @@ def measured(
 
     `image` queries are rows: what scores 1 with one is not looked for. `shares` are the first of SHARES.
     """
-    most, rng = surplus(K, REFINES[-1]) + 1, np.random.default_rng(0)
+    few, most, rng = _TIMED * K, surplus(K, REFINES[-1]) + 1, np.random.default_rng(0)
     masks = [_mask(len(vectors), share, rng) for share in shares]
     recall: dict[str, list[list[list[float]]]] = {kind: [] for kind in queries}
     cpu_ms: list[list[float]] = []
+    more: list[float] = []
     for mask in masks:
         own = dict.fromkeys(queries, -1.0)
         costs = {kind: [] for kind in queries}  # type: dict[str, list[float]]
@@ -113,13 +116,25 @@ def measured(
             true, scores = top_k(asked, vectors, K + 1, mask)
             curve = []
             for effort in efforts:
-                started = time.process_time()
-                found = [search(asked[i : i + 1], most, effort, mask)[0] for i in range(len(asked))]
-                costs[kind].append((time.process_time() - started) / len(asked) * 1e3)
+                found, wide_ms = _timed(search, asked, most, effort, mask)
+                cost_ms = _timed(search, asked[:_TIMED_QUERIES], few, effort, mask)[1]
+                more.append((wide_ms - cost_ms) / (most - few))
+                costs[kind].append(cost_ms)
                 curve.append(_recalls(found, true, scores, own[kind]))
             recall[kind].append(curve)
         cpu_ms.append(np.mean([costs[kind] for kind in queries], axis=0).round(4).tolist())
-    return Curve([*efforts], recall, cpu_ms, _candidate_ms(vectors, rng))
+    candidate_ms = max(float(np.median(more)), 0.0)
+    without = (np.array(cpu_ms) - few * candidate_ms).clip(min=1e-4).round(4).tolist()
+    return Curve([*efforts], recall, without, candidate_ms + _candidate_ms(vectors, rng))
+
+
+def _timed(
+    search: Candidates, queries: Vectors, count: int, effort: int, mask: NDArray[np.bool_] | None
+) -> tuple[list[Ints], float]:
+    """The candidates of each query, asked one by one, and what one takes in CPU milliseconds."""
+    started = time.process_time()
+    found = [search(queries[i : i + 1], count, effort, mask)[0] for i in range(len(queries))]
+    return found, (time.process_time() - started) / max(len(queries), 1) * 1e3
 
 
 def _mask(rows: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_] | None:
