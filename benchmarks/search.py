@@ -35,7 +35,7 @@ from miner.query.plan import EXACTLY
 
 K = 10
 OURS = ("IVF-RaBitQ", "IVF-SQ8", "IVF-PQ", "IVF-Flat", "HNSW")
-WANTED = (0.8, 0.9, 0.95, 0.98, 0.99)
+WANTED = (0.8, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99)
 SHARES = (1.0, 0.1, 0.01, 0.001, 0.0001)
 _RUN = 1000  # rows that a filter lets through or not together
 _QUERIES = 200
