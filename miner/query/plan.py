@@ -26,8 +26,8 @@ from miner.indexes import Ask
 from miner.query.explain import weighed
 from miner.query.matching import Matches
 
-# What a search asks for unless told. Among half a million vectors a text costs some 4 CPU-ms where it costs one at 0.95:
-# little beside encoding it (tens of ms), and of ten hits a tenth of one is missed, not half of one.
+# What a search asks for unless told. Among half a million vectors a text costs some 4 CPU-ms, or one at 0.95: little
+# beside encoding it (tens of ms), and of ten hits a tenth of one is missed, not half of one.
 EXACTLY = Ask(recall=0.99)
 _PER_CLIP = 4  # rows fetched at first for each wanted clip
 _SPARE, _LEAST = 16, 64
