@@ -101,7 +101,7 @@ def test_contract(kind: str, store: Store) -> None:
     assert index.search(queries[:0], 3)[0].shape == (0, 3)
     few = np.array([3, 8, 21, 40])
     scanned, exact = index.scan(queries, 3, few)
-    np.testing.assert_array_equal(scanned, index.search(queries, 3, np.isin(np.arange(ROWS_THERE), few))[0])
+    np.testing.assert_array_equal(scanned, exhaustive(index, queries, 3, np.isin(np.arange(ROWS_THERE), few))[0])
     np.testing.assert_allclose(exact[0], index.vectors(scanned[0]) @ queries[0], atol=1e-6)
     assert index.estimate(7, ROWS_THERE, Ask("text", 0.9)).cpu_ms > 0 and index.scan_ms(50) > index.scan_ms(5) > 0
     expected = np.argsort(-(queries.astype(float) @ index.vectors(np.arange(ROWS_THERE)).T.astype(float)), axis=1)
