@@ -188,7 +188,7 @@ def test_every_reader_has_its_broken_copies() -> None:
     assert {name for name, _, _ in CASES} == set(MAKE) == set(plugin_names("miner.readers"))
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(("reader", "damage", "reason"), CASES, ids=[f"{name}-{why}" for name, _, why in CASES])
 def test_quarantined_with_the_reason(tmp_path: Path, reader: str, damage: Damage, reason: str) -> None:
     source = tmp_path / "source"

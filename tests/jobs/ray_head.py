@@ -40,6 +40,7 @@ def ray_head(cpus: int = 2) -> Iterator[Head]:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # jobs say `python`
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0"]
         command += [f"--num-cpus={cpus}", f"--temp-dir={folder}/ray", f"--dashboard-port={port}"]
+        command += [f"--dashboard-agent-listen-port={_free_port()}"]  # who runs jobs: other clusters have theirs
         command += ["--disable-usage-stats", "--object-store-memory=200000000"]
         with open(f"{folder}/log", "w") as log:
             head = subprocess.Popen(
