@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from kernels.neighbors import Found, merge_top_k, rescored, top_k
@@ -23,7 +22,7 @@ from miner.indexes.curve import Curve, Setting
 from miner.indexes.faiss import Allowed, Codes
 from miner.indexes.files import opened
 from miner.indexes.flat import scan_ms
-from miner.indexes.snapshot import Snapshot
+from miner.indexes.snapshot import OfSnapshot, Snapshot
 from miner.sound import Sound
 from miner.store import Store
 
@@ -72,11 +71,10 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class FaissIndex:
+class FaissIndex(OfSnapshot):
     """The rows of `snapshot`: those with a `place` (n,) in what is `stored`, and `fresh` ones with vectors (m, dim)."""
 
     exact: ClassVar[bool] = False
-    snapshot: Snapshot
     index_id: str
     kind: str
     curve: Curve = field(repr=False)
@@ -100,35 +98,6 @@ class FaissIndex:
         curve = Curve.from_dict(json.loads(row["params"])["curve"])
         vectors, notes = snapshot.vectors(store, fresh), (*sound.notes, *_told(len(fresh), len(place)))
         return cls(snapshot, row["index_id"], row["kind"], curve, stored, place, fresh, vectors, notes)
-
-    @property
-    def table(self) -> str:
-        return self.snapshot.table
-
-    @property
-    def table_version(self) -> int:
-        return self.snapshot.version
-
-    @property
-    def encoder(self) -> str:
-        return self.snapshot.encoder
-
-    @property
-    def encoder_version(self) -> str:
-        return self.snapshot.encoder_version
-
-    @property
-    def modality(self) -> str:
-        return self.snapshot.modality
-
-    @property
-    def rows(self) -> pa.Table:
-        return self.snapshot.rows
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return self.snapshot.dim
 
     def search(self, queries: Vectors, k: int, mask: NDArray[np.bool_] | None = None, ask: Ask = DEFAULT) -> Found:
         """About the nearest rows, see `miner.indexes.Index`; exactly, by comparing all, where that is cheaper."""

@@ -22,7 +22,7 @@ from miner.errors import Damaged
 from miner.indexes import DEFAULT, Ask, Estimate, check_search
 from miner.indexes.curve import Curve, Setting, measured
 from miner.indexes.probes import Probes
-from miner.indexes.snapshot import ID, Snapshot, as_matrix
+from miner.indexes.snapshot import ID, OfSnapshot, Snapshot, as_matrix
 from miner.sound import Sound
 from miner.store import Store
 
@@ -82,11 +82,10 @@ def measure_table(store: Store, table: str, probes: Probes) -> tuple[int, str]:
 
 
 @dataclass(frozen=True)
-class LanceIndex:
+class LanceIndex(OfSnapshot):
     """The rows of a `snapshot`, found by the index in the table, read from `store`."""
 
     exact: ClassVar[bool] = False
-    snapshot: Snapshot
     index_id: str
     kind: str
     store: Store = field(repr=False)
@@ -108,35 +107,6 @@ class LanceIndex:
             raise Damaged(problem)
         curve = Curve.from_dict(json.loads(row["params"])["curve"])
         return cls(snapshot, row["index_id"], row["kind"], store, curve, sound)
-
-    @property
-    def table(self) -> str:
-        return self.snapshot.table
-
-    @property
-    def table_version(self) -> int:
-        return self.snapshot.version
-
-    @property
-    def encoder(self) -> str:
-        return self.snapshot.encoder
-
-    @property
-    def encoder_version(self) -> str:
-        return self.snapshot.encoder_version
-
-    @property
-    def modality(self) -> str:
-        return self.snapshot.modality
-
-    @property
-    def rows(self) -> pa.Table:
-        return self.snapshot.rows
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return self.snapshot.dim
 
     def search(self, queries: Vectors, k: int, mask: NDArray[np.bool_] | None = None, ask: Ask = DEFAULT) -> Found:
         """About the nearest rows, see `miner.indexes.Index`; exactly, by comparing all, where that is cheaper."""

@@ -73,3 +73,39 @@ def as_matrix(column: pa.ChunkedArray, dim: int) -> Vectors:
         made[start : start + len(chunk)] = chunk.flatten().to_numpy().reshape(-1, dim)
         start += len(chunk)
     return made
+
+
+@dataclass(frozen=True)
+class OfSnapshot:
+    """What an index of a `snapshot` says of its rows, as `miner.indexes.Index` wants it."""
+
+    snapshot: Snapshot
+
+    @property
+    def table(self) -> str:
+        return self.snapshot.table
+
+    @property
+    def table_version(self) -> int:
+        return self.snapshot.version
+
+    @property
+    def encoder(self) -> str:
+        return self.snapshot.encoder
+
+    @property
+    def encoder_version(self) -> str:
+        return self.snapshot.encoder_version
+
+    @property
+    def modality(self) -> str:
+        return self.snapshot.modality
+
+    @property
+    def rows(self) -> pa.Table:
+        return self.snapshot.rows
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self.snapshot.dim
