@@ -34,6 +34,13 @@ class JobConfig(BaseModel):
     retry_quarantined: bool = Field(False, description="try again what is in quarantine")
     unit_timeout_s: float = Field(300.0, gt=0, description="seconds a file or scene may take to read; then quarantine")
     memory_gb: float | None = Field(None, gt=0, description="memory each Ray worker is given; 1 GB is 10^9 bytes")
+    num_workers: int | None = Field(None, ge=1, description="workers at once; as many as fit by default")
+    decode_workers: int | None = Field(
+        None, ge=1, description="CPUs that read and decode for workers with GPUs; all by default"
+    )
+    object_store_gb: float | None = Field(
+        None, ge=0.08, description="object store of a Ray of one's own; a share of the memory by default"
+    )
     wait_nodes_s: float = Field(
         0.0, ge=0, description="seconds to wait for a cluster's first node that starts on demand"
     )

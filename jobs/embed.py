@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +10,10 @@ from pydantic import BeforeValidator, Field
 
 from jobs.config import JobConfig
 from jobs.run import Listener, Result, open_lake, plan_document
-from miner.embed import EmbedStage, default_encoders
+from miner.embed import EmbedStage, Sizes, default_encoders
+from miner.executor import Report
 from miner.imported import ImportStage
+from miner.lake import Lake
 from miner.plan import share
 from miner.store import Store
 
@@ -32,9 +35,19 @@ class EmbedConfig(JobConfig):
     views: str | None = Field(None, description="whole, tiles or whole+tiles; the lake's own, or whole+tiles")
     num_gpus: float = Field(0.0, ge=0, le=8, description="GPUs per worker; a fraction lets workers share one")
 
+    batch_size: int | None = Field(None, ge=1, description="readings at a time in a worker; by their size by default")
+    block_size: int | None = Field(
+        None, ge=1, description="readings in a task and a data file; by the number of workers and their size by default"
+    )
+
     def embed_stage(self, store: Store) -> EmbedStage:
         """The stage this config asks for. Raises UsageError or MinerError before anything is written."""
-        return EmbedStage.of(store, self.encoder, self.views, self.num_gpus)
+        return EmbedStage.of(store, self.encoder, self.views, Sizes(self.num_gpus, self.batch_size, self.block_size))
+
+
+def embedded(lake: Lake, config: EmbedConfig, encoders: Sequence[str]) -> Report:
+    """Embed as a config says."""
+    return lake.embed(encoders, config.views, config.num_gpus, config.batch_size, config.block_size)
 
 
 class ImportConfig(JobConfig):
@@ -48,7 +61,7 @@ def run(config: EmbedConfig, listener: Listener) -> Result:
     """Embed the frames that lack vectors."""
     lake = open_lake(config, listener)
     encoders = config.encoder or default_encoders(lake.store)
-    reports = [lake.embed(encoders, config.views, config.num_gpus), *lake.index(mend=False)]
+    reports = [embedded(lake, config, encoders), *lake.index(mend=False)]
     shares = [share(lake.store, "embed", lambda: config.embed_stage(lake.store))]
     return Result("embed", lake.uri, reports, {"encoders": list(encoders)}, config.max_bad, shares)
 

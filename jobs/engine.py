@@ -77,9 +77,10 @@ def _packed(block: pa.Table) -> pa.Table:
 class RayExecutor(Executor):
     """Ray Data over a cluster of its own on this machine (`address="local"`), or over the one at `address`.
 
-    `num_cpus` and `num_gpus` are those of its own cluster; Ray looks for itself where they are None. `memory_gb` (10^9
-    bytes) is what Ray sets aside for each worker. `wait_nodes_s` is how long to wait for a first node that a worker
-    fits on: with more than 0 the cluster starts nodes on demand, and the pool of workers grows with it.
+    `num_cpus`, `num_gpus` and `object_store_gb` are those of its own cluster; Ray looks for itself where they are None.
+    `memory_gb` (10^9 bytes) is what Ray sets aside for each worker. `num_workers` work at once at most, beside
+    `decode_workers` that prepare for them where they have GPUs. `wait_nodes_s` is how long to wait for a first node
+    that a worker fits on: with more than 0 the cluster starts nodes on demand, and the pool of workers grows with it.
     """
 
     address: str = "local"
@@ -87,11 +88,14 @@ class RayExecutor(Executor):
     num_gpus: int | None = None
     memory_gb: float | None = None
     wait_nodes_s: float = 0.0
+    num_workers: int | None = None
+    decode_workers: int | None = None
+    object_store_gb: float | None = None
 
     @property
     def workers(self) -> int:
         ray = self._connect()
-        return max(1, int(ray.cluster_resources().get("CPU", 1)))
+        return self.num_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
 
     def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Generator[Receipt, None, None]:
         ray = self._connect()
@@ -168,16 +172,19 @@ class RayExecutor(Executor):
 
     def _placement(self, stage: Stage, store: Store, fitting: int, blocks: int) -> dict[str, Any]:
         """Actors for a stage that loads something; tasks, which reuse processes, for another."""
+        import ray.data
+
         made_with = (stage, store, self.unit_timeout_s)
         if not stage.loads:
-            return {"fn": _work, "fn_args": made_with, "num_cpus": 1, "max_retries": _RESTARTS}
-        import ray.data
+            tasks = {"compute": ray.data.TaskPoolStrategy(self.num_workers)} if self.num_workers else {}
+            return {"fn": _work, "fn_args": made_with, "num_cpus": 1, "max_retries": _RESTARTS, **tasks}
 
         return {
             "fn": _RayWorker,
             "fn_constructor_args": made_with,
             "compute": ray.data.ActorPoolStrategy(
-                min_size=min(fitting, blocks), max_size=blocks if self.wait_nodes_s else min(fitting, blocks)
+                min_size=min(fitting, blocks),
+                max_size=min(self.num_workers or blocks, blocks) if self.wait_nodes_s else min(fitting, blocks),
             ),
             "num_cpus": _CPUS_PER_ACTOR,
             "max_restarts": -1,  # an actor that is not started again would leave its blocks waiting for ever
@@ -194,6 +201,7 @@ class RayExecutor(Executor):
             own: dict[str, Any] = {}
             if self.address == "local":
                 own = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "include_dashboard": False}
+                own |= {"object_store_memory": int(self.object_store_gb * 1e9)} if self.object_store_gb else {}
             environment = {"env_vars": _THREADS}
             quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own advice, for Ray's developers

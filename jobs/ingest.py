@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from jobs.cut import CutConfig
-from jobs.embed import EmbedConfig
+from jobs.embed import EmbedConfig, embedded
 from jobs.run import Listener, Result, open_lake, plan_document
 from miner.conflicts import OnConflict
 from miner.embed import default_encoders, table_of
@@ -42,7 +42,7 @@ def run(config: IngestConfig, listener: Listener) -> Result:
     reports = [
         ingested,
         lake.cut(config.clip_seconds),
-        lake.embed(config.encoder, config.views, config.num_gpus),
+        embedded(lake, config, config.encoder),
         *lake.index(mend=False),
     ]
     encoders = list(config.encoder or default_encoders(lake.store))

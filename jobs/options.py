@@ -30,7 +30,10 @@ Views = Annotated[str | None, typer.Option("--views", help="What of a frame is e
 ClipSeconds = Annotated[float | None, typer.Option("--clip-seconds", help="Length of a clip. [10]")]
 ExecutorOpt = Annotated[str | None, typer.Option("--executor", help="ray, or local: threads of this process. [ray]")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with the same keys.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the config; more than once.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE of the config (block_size=500, num_workers=4, ...); more than once."),
+]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="End with 5 if another run holds the lake's tables.")]
 NoServer = Annotated[bool, typer.Option("--no-server", help="Search in this process, also while miner serve runs.")]
 MaxBad = Annotated[float | None, typer.Option("--max-bad", help="Share of bad units above which to end with 3. [0.01]")]

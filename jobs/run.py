@@ -66,7 +66,7 @@ def make_executor(config: JobConfig, listener: Listener) -> Executor:
     common |= {"unit_timeout_s": config.unit_timeout_s}
     common |= {"on_progress": listener.on_progress, "notify": listener.notify}
     if config.executor == "local":
-        return LocalExecutor(threads=config.num_cpus or 0, **common)
+        return LocalExecutor(threads=config.num_workers or config.num_cpus or 0, **common)
     from jobs.engine import RayExecutor
 
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
@@ -74,6 +74,9 @@ def make_executor(config: JobConfig, listener: Listener) -> Executor:
         address=address,
         num_cpus=config.num_cpus,
         memory_gb=config.memory_gb,
+        num_workers=config.num_workers,
+        decode_workers=config.decode_workers,
+        object_store_gb=config.object_store_gb,
         wait_nodes_s=config.wait_nodes_s,
         **common,
     )

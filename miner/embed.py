@@ -62,6 +62,19 @@ def default_encoders(store: Store) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """How the work on readings is cut up, which changes no row.
+
+    `num_gpus` per worker; `batch`: readings a worker has in memory at a time; `block`: readings of a task and a data
+    file. None: chosen by the size of a reading and the number of workers.
+    """
+
+    num_gpus: float = 0.0
+    batch: int | None = None
+    block: int | None = None
+
+
+@dataclass(frozen=True)
 class EmbedStage(Stage):
     """A unit is one reading, of the modalities the encoders take.
 
@@ -70,7 +83,7 @@ class EmbedStage(Stage):
 
     encoders: tuple[str, ...]
     views: str = DEFAULT_VIEWS
-    num_gpus: float = 0.0
+    sizes: Sizes = Sizes()
     versions: tuple[str, ...] = ()
     name = "embed"
     loads = True
@@ -88,13 +101,23 @@ class EmbedStage(Stage):
     @property
     def batch_size(self) -> int:  # type: ignore[override]
         """As many readings as the hungriest encoder takes at once, but fewer where one is large, as sweeps are."""
+        if self.sizes.batch:
+            return self.sizes.batch
         inputs = [encoder.input for encoder in self.loaded]
         largest = max(math.prod(each.shape[1:]) * np.dtype(each.dtype).itemsize for each in inputs)
         return max(_BATCH, min(max(each.batch for each in inputs), _BATCH_BYTES // largest))
 
     @property
     def block_size(self) -> int:  # type: ignore[override]
-        return 4 * self.batch_size
+        return self.sizes.block or 4 * self.batch_size
+
+    @property
+    def fixed_blocks(self) -> bool:  # type: ignore[override]
+        return self.sizes.block is not None
+
+    @property
+    def num_gpus(self) -> float:  # type: ignore[override]
+        return self.sizes.num_gpus
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -114,11 +137,11 @@ class EmbedStage(Stage):
 
     def __getstate__(self) -> dict[str, Any]:
         versions = tuple(encoder.version for encoder in self.loaded)
-        return {"encoders": self.encoders, "views": self.views, "num_gpus": self.num_gpus, "versions": versions}
+        return {"encoders": self.encoders, "views": self.views, "sizes": self.sizes, "versions": versions}
 
     @classmethod
     def of(
-        cls, store: Store, encoders: Sequence[str] = (), views: str | None = None, num_gpus: float = 0.0
+        cls, store: Store, encoders: Sequence[str] = (), views: str | None = None, sizes: Sizes = Sizes()
     ) -> EmbedStage:
         """A checked stage that fits the lake: encoders are `default_encoders`, views the tables' own if not given.
 
@@ -130,7 +153,7 @@ class EmbedStage(Stage):
         held = {name: metadata[b"version"].decode() for name, metadata in stored.items()}
         loaded = tuple(in_version(each, held.get(name)) for name, each in found.items())
         versions = tuple(each.version for each in loaded)
-        stage = cls(tuple(found), views or (known[0] if known else DEFAULT_VIEWS), num_gpus, versions)
+        stage = cls(tuple(found), views or (known[0] if known else DEFAULT_VIEWS), sizes, versions)
         object.__setattr__(stage, "loaded", loaded)  # to load them costs reading their weights
         stage.check()
         for encoder, output in zip(stage.loaded, stage.outputs, strict=False):

@@ -273,9 +273,11 @@ class _Unfinished:
 
 
 def _blocks(chunk: pa.Table, workers: int, stage: Stage) -> list[pa.Table]:
-    """Blocks of units that lack the same outputs: few and large, but enough to keep every worker busy to the end."""
+    """Blocks of units that lack the same outputs: few and large, but enough to keep every worker busy to the end, if
+    the stage does not fix their size."""
     share = -(-len(chunk) // (workers * _BLOCKS_PER_WORKER))
     size = min(max(share, min(stage.batch_size, -(-len(chunk) // workers))), stage.block_size)
+    size = stage.block_size if stage.fixed_blocks else size
     blocks = []
     for lacks in pc.unique(chunk["lacks"]).to_pylist():
         units = chunk.filter(pc.equal(chunk["lacks"], lacks)).combine_chunks()

@@ -26,7 +26,7 @@ from miner.corpus import Corpus
 from miner.dedup import DedupReduction, Keep, Rule, Thinned, thinned
 from miner.describe import describe, show
 from miner.digests import seal
-from miner.embed import EmbedStage
+from miner.embed import EmbedStage, Sizes
 from miner.encoders import get_encoder
 from miner.errors import NotFound, UnknownName, UsageError
 from miner.executor import Executor, LocalExecutor, Report
@@ -126,13 +126,21 @@ class Lake:
         recipe = choose_recipe(self.store, window_s)
         return self.executor.map(CutStage(recipe), self.store, self._run("cut", {"recipe": str(recipe)}))
 
-    def embed(self, encoders: Sequence[str] = (), views: str | None = None, num_gpus: float = 0.0) -> Report:
+    def embed(
+        self,
+        encoders: Sequence[str] = (),
+        views: str | None = None,
+        num_gpus: float = 0.0,
+        batch_size: int | None = None,
+        block_size: int | None = None,
+    ) -> Report:
         """Read every camera frame and LiDAR sweep that lacks vectors of one of `encoders`, once, and write them.
 
         `encoders` are `lite` for cameras and `descriptor` for LiDAR unless given. `views` of a frame: whole, tiles or
-        whole+tiles (the default, unless the lake has others); `num_gpus` per worker.
+        whole+tiles (the default, unless the lake has others); `num_gpus` per worker. `batch_size` is readings in the
+        memory of a worker, `block_size` readings of a task and a data file: speed alone depends on them.
         """
-        stage = EmbedStage.of(self.store, encoders, views, num_gpus)
+        stage = EmbedStage.of(self.store, encoders, views, Sizes(num_gpus, batch_size, block_size))
         config = {"encoders": list(stage.encoders), "views": stage.views, "num_gpus": num_gpus}
         return self.executor.map(stage, self.store, self._run("embed", config))
 

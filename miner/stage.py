@@ -72,15 +72,16 @@ class Stage(ABC):
     work.
 
     Attributes: `name`; `outputs`, children first and the parent last (its row means done); `batch_size`, units per
-    call, which bounds memory; `block_size`, units per task and data file at most, 10 to 30 s of work; `loads`,
-    whether making `apply` loads something costly such as weights; `source_reader`, the name of the reader whose
-    scenes the units are; `num_gpus` per `apply` worker.
+    call, which bounds memory; `block_size`, units per task and data file at most, 10 to 30 s of work, or just so many
+    with `fixed_blocks`; `loads`, whether making `apply` loads something costly such as weights; `source_reader`, the
+    name of the reader whose scenes the units are; `num_gpus` per `apply` worker.
     """
 
     name: str
     outputs: tuple[Output, ...]
     batch_size: int = 64
     block_size: int = 1000
+    fixed_blocks: bool = False
     loads: bool = False
     source_reader: str | None = None
     num_gpus: float = 0.0

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from jobs.config import JobConfig, resolve
 from jobs.demo import DemoConfig
 from jobs.embed import EmbedConfig, ImportConfig
+from jobs.engine import RayExecutor
 from jobs.ingest import IngestConfig
+from jobs.run import Listener, make_executor
 from miner.errors import NotFound, UsageError
 
 GIVEN = {"source": "s", "lake": "l"}
@@ -51,6 +54,16 @@ def test_values_are_yaml() -> None:
     assert (found.clip_seconds, found.encoder, found.wait, found.num_cpus) == (2.5, ("hashing", "lite"), False, 3)
     assert settled(settings=["encoder=hashing"]).encoder == ("hashing",)
     assert settled(environment={"MINER_ENCODER": "hashing:32", "MINER_NUM_CPUS": "1"}).encoder == ("hashing:32",)
+
+
+def test_what_speed_depends_on_is_set_like_all_else(tmp_path: Path) -> None:
+    text = "{batch_size: 8, block_size: 500, decode_workers: 3, num_workers: 2, num_gpus: 0.5, object_store_gb: 1}"
+    config = settled(file=yaml_file(tmp_path, text))
+    executor = make_executor(config, Listener())
+    assert isinstance(executor, RayExecutor)
+    assert (executor.num_workers, executor.decode_workers, executor.object_store_gb) == (2, 3, 1)
+    assert make_executor(settled(settings=["executor=local", "num_workers=3"]), Listener()).workers == 3
+    assert all(value is None for key, value in settled() if key in yaml.safe_load(text) and key != "num_gpus")
 
 
 def test_only_known_variables_are_read() -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from miner.decode.image import Picture, decode_image
 from miner.decode.sweep import Sweep
-from miner.embed import EmbedStage, sweep_points, table_of
+from miner.embed import EmbedStage, Sizes, sweep_points, table_of
 from miner.errors import MinerError, NotFound, UnknownName, UsageError
 from miner.executor import LocalExecutor
 from miner.lake import Lake, create
@@ -318,6 +318,15 @@ def test_a_batch_fits_in_memory(drives: Path) -> None:
     assert alone.batch_size == 256
 
 
+def test_how_the_work_is_cut_up_changes_no_row(lake: Lake, tmp_path: Path, source: Path) -> None:
+    lake.embed(["hashing"])
+    for number, (batch, block, files) in enumerate([(1, 5, 3), (3, 100, 1)]):
+        other = make_lake(tmp_path / f"other_{number}", source)
+        other.embed(["hashing"], batch_size=batch, block_size=block)
+        assert contents(other.uri) == contents(lake.uri)
+        assert len(other.store.dataset("embeddings/hashing").get_fragments()) == files
+
+
 def test_encoders_of_different_views_are_told_apart(lake: Lake) -> None:
     lake.embed(["hashing"], "whole")
     lake.embed(["hashing:32"], "tiles")
@@ -346,7 +355,9 @@ def test_a_long_sweep_is_thinned_evenly() -> None:
 
 
 def test_a_stage_travels_with_the_versions_of_its_encoders() -> None:
-    stage = pickle.loads(pickle.dumps(EmbedStage(("hashing", "descriptor"), "whole")))
+    sizes = Sizes(0.5, 3, 10)
+    stage = pickle.loads(pickle.dumps(EmbedStage(("hashing", "descriptor"), "whole", sizes)))
+    assert (stage.num_gpus, stage.batch_size, stage.block_size) == (0.5, 3, 10)
     assert stage.versions == tuple(encoder.version for encoder in stage.loaded)
     with pytest.raises(MinerError, match="'hashing' is 1 here, the run wants 7"):
         EmbedStage(("hashing",), "whole", versions=("7",)).check()
