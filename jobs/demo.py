@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs import ingest
 from jobs.demo_page import Found, render
 from jobs.run import Listener
-from miner.executor import Progress
 from miner.hits import Hit, Hits
 from miner.lake import Lake, open
+from miner.reporting import Progress
 from miner.simulation import Spec, record
 from miner.store import one_of
 

@@ -11,10 +11,10 @@ from pydantic import BeforeValidator, Field
 from jobs.config import JobConfig
 from jobs.run import Listener, Result, open_lake, plan_document
 from miner.embed import EmbedStage, Sizes, default_encoders
-from miner.executor import Report
 from miner.imported import ImportStage
 from miner.lake import Lake
 from miner.plan import share
+from miner.reporting import Report
 from miner.store import Store
 
 

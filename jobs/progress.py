@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from jobs.run import Listener
-from miner.executor import Progress
+from miner.reporting import Progress
 
 _EVERY_S = 10.0
 

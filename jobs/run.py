@@ -9,9 +9,10 @@ from typing import Any
 
 from jobs.config import JobConfig
 from jobs.versions import untested
-from miner.executor import Executor, LocalExecutor, Progress, Report
+from miner.executor import Executor, LocalExecutor
 from miner.lake import Lake, create, open
 from miner.plan import Share, make_plan
+from miner.reporting import Progress, Report
 from miner.stage import Stage
 from miner.store import Store
 

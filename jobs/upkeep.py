@@ -59,7 +59,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check that a lake holds what it says; ends with 1 if it does not."""
-    from miner.executor import Progress
+    from miner.reporting import Progress
     from miner.store import Store
     from miner.verify import Verdict, verify_deep
     from miner.verify import verify as check

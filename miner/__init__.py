@@ -9,15 +9,17 @@ import embeddings  # noqa: F401  makes sure that `kernels` resolves to our folde
 
 if TYPE_CHECKING:
     from miner.errors import BadInput, Conflict, MinerError, NotFound, SchemaError, UnknownName, UsageError
-    from miner.executor import Executor, LocalExecutor, Report
+    from miner.executor import Executor, LocalExecutor
     from miner.hits import Hit, Hits
     from miner.lake import Lake, create, open
+    from miner.reporting import Report
 
 __version__ = "2026.11.0"
 
 _HOMES = {
     "miner.errors": ("BadInput", "Conflict", "MinerError", "NotFound", "SchemaError", "UnknownName", "UsageError"),
-    "miner.executor": ("Executor", "LocalExecutor", "Report"),
+    "miner.executor": ("Executor", "LocalExecutor"),
+    "miner.reporting": ("Report",),
     "miner.hits": ("Hit", "Hits"),
     "miner.lake": ("Lake", "create", "open"),
 }

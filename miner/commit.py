@@ -15,6 +15,7 @@ from miner.lineage import Run, Span
 from miner.schema import QUARANTINE
 from miner.stage import Failure, Stage
 from miner.store import Store
+from miner.usage import Usage
 from miner.worker import Receipt
 
 _GROUP_FRAGMENTS = 32
@@ -36,7 +37,9 @@ class Committer:
         self.reasons: Counter[str] = Counter()  # of the units put into quarantine
         self.taken = 0
         self.units = 0
-        self.busy_s = 0.0
+        self.usage = Usage()  # of all blocks that came back, good or not
+        self.workers: set[str] = set()
+        self.commit_s = 0.0
 
     def add(self, receipt: Receipt) -> None:
         """Take a finished block; commits when the group is full or old enough."""
@@ -46,11 +49,20 @@ class Committer:
         if files >= _GROUP_FRAGMENTS or time.monotonic() - self._opened > _GROUP_SECONDS:
             self.flush()
 
+    def account(self, receipt: Receipt) -> None:
+        """Add up what a block cost, whether it is to be committed or tried again."""
+        self.usage += receipt.usage
+        self.workers |= {receipt.worker} - {""}
+
     def flush(self) -> None:
         """Commit what is collected."""
         group, self._group, self._opened = self._group, [], time.monotonic()
-        if not group:
-            return
+        if group:
+            began = time.perf_counter()
+            self._commit(group)
+            self.commit_s += time.perf_counter() - began
+
+    def _commit(self, group: list[Receipt]) -> None:
         self._refuse_an_absent_source(group)
         self._assert_held()
         stamp = self._run.stamp(stage=self._stage.name, group=self._number)
@@ -65,7 +77,6 @@ class Committer:
         failpoint("commit:after")
         for receipt in group:
             self.units += len(receipt.units)
-            self.busy_s += receipt.seconds
             for table, rows in receipt.rows.items():
                 self.rows[table] = self.rows.get(table, 0) + rows
         self._number += 1

@@ -13,8 +13,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +28,7 @@ from miner.lease import lease
 from miner.limits import UNIT_TIMEOUT_S
 from miner.lineage import Run, Span, record, recover, unrecorded
 from miner.plan import Plan, forget_quarantined, make_plan, pending
+from miner.reporting import Beginning, Progress, Report, cost_of, report_of, with_usage
 from miner.runlog import RunLog, logged
 from miner.stage import Failure, Reduction, Stage
 from miner.store import Store
@@ -42,38 +43,6 @@ _DIED = f"its worker died {MAX_ATTEMPTS} times on this unit alone"
 _ALL_DIED = "Every worker died: Ray's logs know the cause (memory? a broken library?)."
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a stage stands: shown by whoever runs it."""
-
-    stage: str
-    done: int
-    total: int
-    quarantined: int
-
-
-@dataclass(frozen=True)
-class Report:
-    """What one verb of the engine did: units seen, rows written by table, quarantined units, table versions."""
-
-    stage: str
-    units: int
-    done_before: int
-    written: int
-    quarantined: int
-    rows: Mapping[str, int]
-    versions: Mapping[str, int]
-    seconds: float
-    quarantined_before: int = 0
-    reasons: Mapping[str, int] = field(default_factory=dict)
-    notes: Sequence[str] = ()
-
-    @property
-    def changed(self) -> bool:
-        """Whether any table changed."""
-        return bool(self.rows) or self.quarantined > 0
-
-
 @dataclass
 class Executor(ABC):
     """Runs stages and reductions over a lake. Subclasses say where the blocks of a stage are worked on.
@@ -83,6 +52,7 @@ class Executor(ABC):
 
     wait: bool = True
     retry_quarantined: bool = False
+    in_process: ClassVar[bool] = False  # whether blocks are worked on in this process
     unit_timeout_s: float = UNIT_TIMEOUT_S
     on_progress: Callable[[Progress], None] = lambda progress: None
     notify: Callable[[str], None] = lambda message: None
@@ -111,7 +81,7 @@ class Executor(ABC):
             return self._map(stage, store, run, log)
 
     def _map(self, stage: Stage, store: Store, run: Run, log: RunLog) -> Report:
-        started = time.perf_counter()
+        began = Beginning()
         plan = make_plan(store, stage)  # before any table is made: it raises what is wrong with the stage's input
         store.ensure("quarantine")
         for output in stage.outputs:
@@ -119,7 +89,7 @@ class Executor(ABC):
         tables = [output.table for output in stage.outputs]
         retried = self.retry_quarantined and plan.quarantined > 0
         if not retried and not _has_work(store, plan) and not any(unrecorded(store, table) for table in tables):
-            return _report(plan, None, store, started)
+            return report_of(plan, None, store, began)
         with lease(store, tables, run.run_id, self.wait, self.notify) as assert_held:
             for table in tables:
                 recover(store, table)
@@ -134,8 +104,9 @@ class Executor(ABC):
                     self._run_chunk(_Job(store, plan, committer, log), chunk)
             finally:  # also when interrupted: what is finished counts
                 committer.flush()
-            report = _report(plan, committer, store, started)
-            record(store, run, inputs, committer.spans(), _cost(report, committer))
+            report = report_of(plan, committer, store, began)
+            report = with_usage(report, committer, began, self.workers, self.in_process)
+            record(store, run, inputs, committer.spans(), cost_of(report))
             seal(store, [*tables, "quarantine", "lineage"])
         return report
 
@@ -189,6 +160,7 @@ class Executor(ABC):
         for batch in batches:
             with closing(self.run_blocks(job.plan.stage, job.store, batch)) as receipts:  # an error stops the workers
                 for receipt in receipts:
+                    job.committer.account(receipt)
                     first = receipt.units[0]
                     if receipt.fatal is not None:
                         raise job.told(receipt.fatal, receipt.trace)
@@ -208,6 +180,7 @@ class Executor(ABC):
 class LocalExecutor(Executor):
     """Threads of this process: no cluster, the same commits. The kernels and encoders release the interpreter lock."""
 
+    in_process = True
     threads: int = 0
 
     @property
@@ -333,31 +306,3 @@ def _inputs(store: Store, reduction: Reduction) -> list[Span]:
 def _source(reduction: Reduction, inputs: list[Span]) -> str:
     """What rows are made from, as text to compare."""
     return f"{inputs!r}{reduction.settings}"
-
-
-def _report(plan: Plan, committer: Committer | None, store: Store, started: float) -> Report:
-    stage = plan.stage
-    failed = committer.failed if committer else 0
-    written = committer.units - failed if committer else 0
-    return Report(
-        stage=stage.name,
-        units=plan.total,
-        done_before=plan.total - written - failed - plan.quarantined,
-        written=written,
-        quarantined=failed,
-        rows=dict(committer.rows) if committer else {},
-        versions={output.table: store.version(output.table) for output in stage.outputs},
-        seconds=time.perf_counter() - started,
-        quarantined_before=plan.quarantined,
-        reasons=dict(committer.reasons) if committer else {},
-    )
-
-
-def _cost(report: Report, committer: Committer) -> dict[str, Any]:
-    return {
-        "units": report.written,
-        "quarantined": report.quarantined,
-        "rows": dict(report.rows),
-        "seconds": round(report.seconds, 3),
-        "worker_seconds": round(committer.busy_s, 3),
-    }

@@ -17,10 +17,10 @@ from miner.decode import Recordings
 from miner.destination import Destination
 from miner.disk import disk_errors
 from miner.errors import UsageError
-from miner.executor import Progress
 from miner.exporters import Exporter, Part, find_exporter
 from miner.exporters.content import Content, Options
 from miner.failpoints import failpoint
+from miner.reporting import Progress
 from miner.training_sets import Dataset
 
 MANIFEST = "manifest.json"

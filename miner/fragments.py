@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 from lance.optimize import Compaction
 
 from miner.lance_errors import is_retryable, retried
 from miner.store import Store
+
+
+def data_bytes(written: str) -> int:
+    """Bytes of the data files of a fragment that `Store.write` gave."""
+    return sum(file["file_size_bytes"] or 0 for file in json.loads(written)["fragment"]["files"])
 
 
 def small_fragments(store: Store, table: str, target_rows: int) -> int:

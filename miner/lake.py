@@ -29,7 +29,7 @@ from miner.digests import seal
 from miner.embed import EmbedStage, Sizes
 from miner.encoders import get_encoder
 from miner.errors import NotFound, UnknownName, UsageError
-from miner.executor import Executor, LocalExecutor, Report
+from miner.executor import Executor, LocalExecutor
 from miner.failpoints import failpoint
 from miner.feedback import of_lake
 from miner.footage import mined_tables
@@ -59,6 +59,7 @@ from miner.readers import Reader, find_reader
 from miner.readers.places import place_of
 from miner.replacement import IngestReport, settle
 from miner.report.measure import Asked, measure
+from miner.reporting import Report
 from miner.rerun_log import write_rrd
 from miner.restore import Known, Restoration, Restored, known_versions, restore
 from miner.restore import foresee as foresee_restore

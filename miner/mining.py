@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from miner.corpus import Corpus
 from miner.disk import DiskError, explained
 from miner.errors import NotFound
-from miner.executor import Executor, Report
+from miner.executor import Executor
 from miner.footage import load_footage
 from miner.lineage import Run
 from miner.rare import Scored, events_of, read_events, read_scores
@@ -25,6 +25,7 @@ from miner.rarity import (
     scarcity,
     scorer_name,
 )
+from miner.reporting import Report
 from miner.schema import SCHEMA_VERSION
 from miner.sound import Sound
 from miner.stage import Reduction

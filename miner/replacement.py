@@ -20,13 +20,14 @@ from miner.conflicts import COMPARED, OnConflict, Verdict, compare, known_scenes
 from miner.decode.files import shown
 from miner.digests import seal
 from miner.errors import UsageError
-from miner.executor import Executor, Progress, Report
+from miner.executor import Executor
 from miner.failpoints import failpoint
 from miner.key_indexes import mend_keys
 from miner.lease import lease
 from miner.lineage import Run, Span, record, recover
 from miner.plan import DROPPED
 from miner.readers import Reader, SceneRef
+from miner.reporting import Progress, Report
 from miner.runlog import logged
 from miner.schema import QUARANTINE, SAMPLE_DATA
 from miner.store import Store, one_of

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,11 +18,13 @@ import pyarrow.compute as pc
 from miner.disk import DiskError, explained
 from miner.errors import BadInput, MinerError, SchemaError
 from miner.failpoints import failpoint
+from miner.fragments import data_bytes
 from miner.limits import UNIT_TIMEOUT_S, Stuck, assert_wanted, watched
 from miner.runlog import one_line
 from miner.schema import key_of
 from miner.stage import Apply, Failure, Outcome, Prepare, Stage
 from miner.store import Store, one_of
+from miner.usage import Clock, Meter, Usage
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,8 @@ class Receipt:
     cause: str = ""  # an exception in one line: nothing of the block counts
     trace: str = ""
     fatal: MinerError | None = None  # no unit's fault (configuration, weights, a full disk): retrying cannot help
-    seconds: float = 0.0
+    usage: Usage = field(default_factory=Usage)  # also where nothing of the block counts: it was spent
+    worker: str = ""
 
 
 class BlockWorker:
@@ -47,15 +54,26 @@ class BlockWorker:
     ) -> None:
         self._stage, self._store = stage, store
         self._unit_timeout_s, self._may_end_process = unit_timeout_s, may_end_process
+        began_s, began_cpu_s = time.perf_counter(), time.process_time()
         self._begin()
+        start_s, start_cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
+        self._untold = iter([Usage(start_s=start_s, start_cpu_s=start_cpu_s)])  # goes with one of the blocks
+        self._clock = Clock()
 
     def __call__(self, block: pa.Table) -> Receipt:
         """The receipt of a block (units that all lack the same outputs); never raises for what is in the data."""
+        meter = Meter()
+        with self._clock.running() as share:
+            receipt = self._watched(block, meter)
+        usage = meter.usage(len(block), share.cpu_s, self._stage.num_gpus, share.idle_s)
+        return replace(receipt, usage=usage + next(self._untold, Usage()), worker=_own_name())
+
+    def _watched(self, block: pa.Table, meter: Meter) -> Receipt:
         keys = tuple(block["key"].to_pylist())
         receipt, stuck, rest = Receipt(keys), [], block
         while len(rest):
             try:
-                receipt = watched(partial(self._receipt, rest), self._unit_timeout_s, self._may_end_process)
+                receipt = watched(partial(self._receipt, rest, meter), self._unit_timeout_s, self._may_end_process)
                 break
             except Stuck as error:  # the others are done anew, without it
                 own = pc.equal(rest["key"], error.key)
@@ -66,38 +84,46 @@ class BlockWorker:
         return replace(receipt, units=keys, failures=[*receipt.failures, *stuck])
 
     def _begin(self) -> None:
+        _ = self._stage.outputs  # loads what the stage is described by, weights too: now, not with the first block
         self._prepare: Prepare = self._stage.prepare(self._store)
         self._apply: Apply = self._stage.apply(self._store)
 
-    def _receipt(self, block: pa.Table) -> Receipt:
-        started = time.perf_counter()
+    def _receipt(self, block: pa.Table, meter: Meter) -> Receipt:
         keys = tuple(block["key"].to_pylist())
         try:
             failpoint("worker:block")
             wanted = _wanted(self._stage, block)
-            rows, failures = self._work(block, wanted)
+            with meter.counting():
+                rows, failures = self._work(block, wanted, meter)
             self._account(block, wanted, rows, failures)
-            fragments = {table: self._store.write(table, part) for table, part in rows.items()}
+            with meter.phase("write"):
+                fragments = {table: self._store.write(table, part) for table, part in rows.items()}
+            meter.bytes_written += sum(map(data_bytes, chain.from_iterable(fragments.values())))
             failpoint("worker:written")
         except Exception as error:  # whatever it is, the driver isolates the unit that causes it
             return failed(keys, error, _fatal(error, self._store), self._store.storage_options)
         counts = {table: len(part) for table, part in rows.items()}
-        return Receipt(keys, fragments, counts, failures, seconds=time.perf_counter() - started)
+        return Receipt(keys, fragments, counts, failures)
 
-    def _work(self, block: pa.Table, wanted: frozenset[str]) -> tuple[dict[str, pa.Table], list[Failure]]:
+    def _work(self, block: pa.Table, wanted: frozenset[str], meter: Meter) -> tuple[dict[str, pa.Table], list[Failure]]:
         parts: dict[str, list[pa.Table]] = {table: [] for table in wanted}
         failures: list[Failure] = []
         for start in range(0, len(block), self._stage.batch_size):
-            outcome = self._batch(block.slice(start, self._stage.batch_size), wanted)
+            outcome = self._batch(block.slice(start, self._stage.batch_size), wanted, meter)
             failures += outcome.failures
             for table in wanted & outcome.rows.keys():
                 parts[table].append(outcome.rows[table])
         rows = {o.table: pa.concat_tables(parts[o.table]) for o in self._stage.outputs if parts.get(o.table)}
         return {table: self._unwritten(table, part, block) for table, part in rows.items()}, failures
 
-    def _batch(self, units: pa.Table, wanted: frozenset[str]) -> Outcome:
-        prepared = self._prepare(units)
+    def _batch(self, units: pa.Table, wanted: frozenset[str], meter: Meter) -> Outcome:
+        with meter.phase("prepare"):
+            prepared = self._prepare(units)
         assert_wanted()  # a thread that was given up comes back here
+        with meter.phase("apply"):
+            return self._applied(prepared, wanted)
+
+    def _applied(self, prepared: pa.Table, wanted: frozenset[str]) -> Outcome:
         if "failure" not in prepared.column_names:
             return self._apply(prepared, wanted)
         bad = prepared.filter(pc.is_valid(prepared["failure"])).select(["key", "scene_id", "failure"]).to_pylist()
@@ -145,6 +171,11 @@ def _fatal(error: Exception, store: Store) -> MinerError | None:
     told = explained(error, store.uri)
     of_recording = isinstance(told, DiskError) and not told.full and "LanceError" not in str(error)
     return None if of_recording else told
+
+
+def _own_name() -> str:
+    """Of this worker: the same for all blocks it does."""
+    return f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}"
 
 
 def _wanted(stage: Stage, block: pa.Table) -> frozenset[str]:

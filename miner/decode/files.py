@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from miner.errors import BadInput, MinerError, UsageError
 from miner.masking import masked
@@ -23,6 +23,7 @@ from miner.object_store import (
     local_path,
     told,
 )
+from miner.usage import Meter, current_meter
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -86,7 +87,7 @@ def _open_local(uri: str) -> BinaryIO:
     path = local_path(uri)
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError("is no regular file")  # a pipe might keep us waiting for ever
-    return open(path, "rb")
+    return _buffered(io.FileIO(path), io.DEFAULT_BUFFER_SIZE)
 
 
 def _open_remote(uri: str, client: FileSystem | None = None) -> BinaryIO:
@@ -95,7 +96,46 @@ def _open_remote(uri: str, client: FileSystem | None = None) -> BinaryIO:
     except UsageError as error:
         raise BadInput("unreadable", f"{shown(uri)}: {error.message.removeprefix(f'{masked(uri)}: ')}") from None
     store, path = (client, uri.partition("://")[2]) if client else filesystem(uri)
-    return io.BufferedReader(store.open_input_file(path), _REMOTE_BUFFER)
+    return _buffered(store.open_input_file(path), _REMOTE_BUFFER)
+
+
+class _Counted(io.RawIOBase):
+    """A file that tells a block's meter what is read of it."""
+
+    def __init__(self, raw: Any, meter: Meter) -> None:
+        self._raw, self._meter = raw, meter
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        num_bytes: int = self._raw.readinto(buffer)
+        self._meter.bytes_read += num_bytes
+        return num_bytes
+
+    def readall(self) -> bytes:
+        data: bytes = self._raw.read()
+        self._meter.bytes_read += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return int(self._raw.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._raw.tell())
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _buffered(raw: Any, size: int) -> BinaryIO:
+    """Read through a buffer; within a block of units, counted."""
+    meter = current_meter()
+    return io.BufferedReader(raw if meter is None else _Counted(raw, meter), size)
 
 
 @contextmanager

@@ -18,9 +18,10 @@ import pytest
 from jobs.interrupts import interruptible
 from miner.disk import DiskError
 from miner.errors import BadInput, Conflict, MinerError
-from miner.executor import MAX_ATTEMPTS, LocalExecutor, Progress
+from miner.executor import MAX_ATTEMPTS, LocalExecutor
 from miner.limits import limited
 from miner.lineage import Run
+from miner.reporting import Progress
 from miner.schema import TABLES
 from miner.stage import Outcome, Output, Prepare, Reduction
 from miner.store import Store

@@ -1,0 +1,113 @@
+"""What a stage tells while it runs and at its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from miner.commit import Committer
+from miner.plan import Plan
+from miner.store import Store
+from miner.usage import Usage
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a stage stands: shown by whoever runs it."""
+
+    stage: str
+    done: int
+    total: int
+    quarantined: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one verb of the engine did: units seen, rows written by table, quarantined units, table versions.
+
+    `usage` is what its `workers` used; `driver_cpu_s` is CPU of the process that planned and committed, beside blocks
+    it worked on itself, and `commit_s` the seconds it was at commits.
+    """
+
+    stage: str
+    units: int
+    done_before: int
+    written: int
+    quarantined: int
+    rows: Mapping[str, int]
+    versions: Mapping[str, int]
+    seconds: float
+    quarantined_before: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    usage: Usage = field(default_factory=Usage)
+    workers: int = 0
+    commit_s: float = 0.0
+    driver_cpu_s: float = 0.0
+
+    @property
+    def changed(self) -> bool:
+        """Whether any table changed."""
+        return bool(self.rows) or self.quarantined > 0
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU-seconds of workers, of making them, and of the process that planned and committed."""
+        return self.usage.cpu_s + self.usage.start_cpu_s + self.driver_cpu_s
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """When a stage began, on this process's clocks."""
+
+    wall_s: float = field(default_factory=time.perf_counter)
+    cpu_s: float = field(default_factory=time.process_time)
+
+
+def report_of(plan: Plan, committer: Committer | None, store: Store, began: Beginning) -> Report:
+    """What a stage did; without a committer, that there was nothing to do."""
+    failed = committer.failed if committer else 0
+    written = committer.units - failed if committer else 0
+    return Report(
+        stage=plan.stage.name,
+        units=plan.total,
+        done_before=plan.total - written - failed - plan.quarantined,
+        written=written,
+        quarantined=failed,
+        rows=dict(committer.rows) if committer else {},
+        versions={output.table: store.version(output.table) for output in plan.stage.outputs},
+        seconds=time.perf_counter() - began.wall_s,
+        quarantined_before=plan.quarantined,
+        reasons=dict(committer.reasons) if committer else {},
+    )
+
+
+def with_usage(report: Report, committer: Committer, began: Beginning, slots: int, in_process: bool) -> Report:
+    """The report with what was used. At most `slots` blocks ran at once, `in_process`: in this process."""
+    usage = committer.usage
+    own_s = usage.cpu_s + usage.start_cpu_s if in_process else 0.0
+    return replace(
+        report,
+        usage=usage,
+        workers=min(len(committer.workers), slots),
+        commit_s=committer.commit_s,
+        driver_cpu_s=max(time.process_time() - began.cpu_s - own_s, 0.0),
+    )
+
+
+def cost_of(report: Report) -> dict[str, Any]:
+    """What lineage keeps of it."""
+    return {
+        "stage": report.stage,
+        "units": report.written,
+        "quarantined": report.quarantined,
+        "rows": dict(report.rows),
+        "seconds": round(report.seconds, 3),
+        "worker_seconds": round(report.usage.busy_s, 3),
+        "workers": report.workers,
+        "usage": report.usage.to_dict(),
+        "commit_s": round(report.commit_s, 3),
+        "driver_cpu_s": round(report.driver_cpu_s, 3),
+    }

@@ -1,0 +1,146 @@
+"""What blocks of units use: seconds by phase, CPU, GPU, bytes. Measured by workers, added up by the driver.
+
+CPU time is the process's, not the thread's: Lance, torch and BLAS work in pools of their own, which a thread's clock
+does not see. On Ray a process works on one block at a time and all of it is the block's; threads of one process share
+it evenly among the blocks at work at the time, so that what they are told adds up to what was used.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+Phase = Literal["prepare", "apply", "write"]
+_METER: ContextVar[Meter | None] = ContextVar("meter", default=None)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What some blocks used, in all: seconds are summed over workers.
+
+    `start_s` and `start_cpu_s` are for making workers (weights are loaded then), once each, and in no other figure.
+    `gpu_s` is the seconds in which a worker had its GPUs in use (`apply`), times GPUs; `gpu_wait_s` those in which it
+    had them and did something else or nothing. `bytes_read` is what was read of recordings, `bytes_written` the size of
+    the data files.
+    """
+
+    units: int = 0
+    blocks: int = 0
+    prepare_s: float = 0.0
+    apply_s: float = 0.0
+    write_s: float = 0.0
+    cpu_s: float = 0.0
+    gpu_s: float = 0.0
+    gpu_wait_s: float = 0.0
+    start_s: float = 0.0
+    start_cpu_s: float = 0.0
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(Usage)))
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds workers were at work on blocks."""
+        return self.prepare_s + self.apply_s + self.write_s
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same for JSON, to the millisecond."""
+        return {each.name: round(getattr(self, each.name), 3) for each in fields(Usage)}
+
+
+class Meter:
+    """Measures one block; `counting` is to be entered by the thread that works on it."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[Phase, float] = {"prepare": 0.0, "apply": 0.0, "write": 0.0}
+        self.bytes_read = 0
+        self.bytes_written = 0
+
+    @contextmanager
+    def phase(self, name: Phase) -> Iterator[None]:
+        """What runs meanwhile is that phase of the block."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] += time.perf_counter() - began
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """What this thread opens meanwhile is read for the block."""
+        token = _METER.set(self)
+        try:
+            yield
+        finally:
+            _METER.reset(token)
+
+    def usage(self, units: int, cpu_s: float = 0.0, gpus: float = 0.0, idle_s: float = 0.0) -> Usage:
+        """What the block used. `gpus` are the worker's, which was without work for `idle_s` before."""
+        prepare_s, apply_s, write_s = self._seconds.values()
+        return Usage(
+            units=units,
+            blocks=1,
+            prepare_s=prepare_s,
+            apply_s=apply_s,
+            write_s=write_s,
+            cpu_s=cpu_s,
+            gpu_s=gpus * apply_s,
+            gpu_wait_s=gpus * (idle_s + prepare_s + write_s),
+            bytes_read=self.bytes_read,
+            bytes_written=self.bytes_written,
+        )
+
+
+def current_meter() -> Meter | None:
+    """Of the block that this thread works on, if any."""
+    return _METER.get()
+
+
+@dataclass
+class Share:
+    """A block's part of its process."""
+
+    cpu_s: float = 0.0
+    idle_s: float = 0.0  # in which the process had no block, before this one
+
+
+class Clock:
+    """Tells the CPU time of this process to the blocks at work in it, in even parts."""
+
+    def __init__(self, process_time: Callable[[], float] = time.process_time) -> None:
+        self._process_time, self._lock = process_time, threading.Lock()
+        self._at_work = 0
+        self._read_s = process_time()
+        self._told_s = 0.0  # to each block that was at work all the time
+        self._idle_since = time.perf_counter()
+
+    @contextmanager
+    def running(self) -> Iterator[Share]:
+        """A block is at work meanwhile. What it is given is complete afterwards."""
+        share = Share()
+        with self._lock:
+            told_s = self._advanced()
+            if not self._at_work:
+                share.idle_s = time.perf_counter() - self._idle_since
+            self._at_work += 1
+        try:
+            yield share
+        finally:
+            with self._lock:
+                share.cpu_s = self._advanced() - told_s
+                self._at_work -= 1
+                self._idle_since = time.perf_counter()
+
+    def _advanced(self) -> float:
+        now_s = self._process_time()
+        if self._at_work:
+            self._told_s += (now_s - self._read_s) / self._at_work
+        self._read_s = now_s
+        return self._told_s
