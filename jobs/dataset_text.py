@@ -81,6 +81,7 @@ def report_text(document: Document) -> str:
             lines.append(f"leakage to {found['against']}: {found['clips']:,} clips ({rules})")
         else:
             lines.append(f"leakage: not looked for, as no clip of the lake is of {found['against']}")
+        lines += [f"  {note}" for note in found["notes"] if found["evaluation_clips"]]
     quality = document["quality"]
     flags = ", ".join(f"{name} {count:,}" for name, count in quality["flags"].items()) or "none"
     lines.append(f"readings: {quality['read']:,} of {quality['readings']:,} read; flags: {flags}")

@@ -45,12 +45,14 @@ def select(
     """Choose a training set: so many clips, spread as wanted, none of them near the evaluation set."""
     if shortage:
         found = _opened(lake, no_wait).select(spec).selection
+        _warn(found.report["notes"])
         document = {"lake": lake, "budget": found.report["budget"], "shortage": found.shortage}
         say(document, as_json, text.shortage_text)
         return
     if name is None and not dry_run:
         raise UsageError("the selection has no name", "--name NAME keeps it, --dry-run only shows it.")
     done = _opened(lake, no_wait).select(spec, None if dry_run else name, note=note)
+    _warn(done.selection.report["notes"])
     say({"lake": lake, "dry_run": dry_run, **done.to_dict()}, as_json, text.selected_text)
 
 
@@ -163,6 +165,11 @@ def _opened(lake: str, no_wait: bool = False) -> Lake:
     from miner.lake import open
 
     return open(lake, LocalExecutor(wait=not no_wait, notify=_tell))
+
+
+def _warn(notes: list[str]) -> None:
+    for note in notes:
+        _tell(f"miner: {note}")
 
 
 def _tell(message: str) -> None:

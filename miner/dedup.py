@@ -71,16 +71,7 @@ class Thinned:
 
     def rows(self) -> pa.Table:
         """The table `duplicates`: the removed clips."""
-        removed = np.flatnonzero(~self.kept.kept)
-        ids = self.footage.clip_ids
-        columns = {
-            "clip_id": ids.take(pa.array(removed)),
-            "scene_id": self.footage.scene_ids.take(pa.array(self.footage.scene[removed])),
-            "kept_id": ids.take(pa.array(self.kept.keeper[removed])),
-            "kind": pa.array([KINDS[each] for each in self.kind[removed]], pa.string()),
-            "distance": pa.array(self.distance[removed]),
-        }
-        return pa.table(columns, schema=DUPLICATES)
+        return duplicate_rows(self.footage, self.kept, self.kind, self.distance)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -117,26 +108,86 @@ class DedupReduction(Reduction):
         return repr(self.rule)
 
     def compute(self, store: Store) -> pa.Table:
-        return thinned(store, whole_footage(store, self.tables), self.rule).rows()
+        """The removed clips; that the promises hold is looked at by whoever reads the table: see `stored`."""
+        footage = whole_footage(store, self.tables)
+        question = _Question.of(store, footage, self.rule)
+        return duplicate_rows(footage, *question.judged())
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is asked of a footage: duplicates are near in the `spaces`, or by the edges of the same bytes or pictures.
+
+    `order` (n,) is by value: of duplicates the first is kept.
+    """
+
+    footage: Footage
+    eps: Mapping[str, float]
+    spaces: list[Space]
+    same: tuple[Edges, Edges]
+    order: Ints
+
+    @classmethod
+    def of(cls, store: Store, footage: Footage, rule: Rule) -> _Question:
+        sound = Sound(store)
+        near = near_distances(footage)
+        eps = near if rule.eps is None else dict.fromkeys(footage.encoders, rule.eps)
+        spaces = [Space(vectors, 1 - eps[name] - _ROUNDING) for name, vectors in footage.vectors.items()]
+        pictures = pictures_of(sound, footage)
+        same = exact_pairs(pictures), _same_pictures(footage, pictures, near)
+        order = np.lexsort((np.arange(len(footage)), -_value(sound, footage, pictures, rule.keep)))
+        return cls(footage, eps, spaces, same, order)
+
+    @property
+    def edges(self) -> Edges:
+        """Pairs that are the same whatever the encoders say."""
+        return Edges(*(np.concatenate([part[side] for part in self.same]) for side in range(2)))
+
+    def judged(self) -> tuple[Kept, Ints, Floats]:
+        """What to keep, why each other clip is removed, and its distance to the one that stands for it."""
+        kept = thin(self.spaces, self.order, self.edges)
+        return kept, *_kinds(self.footage, kept, self.spaces, self.same)
+
+    def checked(self, kept: Kept, kind: Ints, distance: Floats) -> Thinned:
+        """The answer with its promises looked at, pair by pair. Raises MinerError where one does not hold."""
+        wrong = faults(self.spaces, kept, self.edges)
+        if len(wrong.uncovered) or len(wrong.close.left):
+            raise MinerError(
+                f"dedup broke its promise: {len(wrong.uncovered)} uncovered, {len(wrong.close.left)} close"
+            )
+        counted = semdedup(self.spaces, self.edges, self.order)
+        return Thinned(self.footage, kept, self.eps, kind, distance, 0, 0, counted)
 
 
 def thinned(store: Store, footage: Footage, rule: Rule) -> Thinned:
     """Judge the clips. Raises MinerError where the promises do not hold, which would be a fault of this program."""
-    sound = Sound(store)
-    near = near_distances(footage)
-    eps = near if rule.eps is None else dict.fromkeys(footage.encoders, rule.eps)
-    spaces = [Space(vectors, 1 - eps[name] - _ROUNDING) for name, vectors in footage.vectors.items()]
-    pictures = pictures_of(sound, footage)
-    same = exact_pairs(pictures), _same_pictures(footage, pictures, near)
-    edges = Edges(*(np.concatenate([part[side] for part in same]) for side in range(2)))
-    order = np.lexsort((np.arange(len(footage)), -_value(sound, footage, pictures, rule.keep)))
-    kept = thin(spaces, order, edges)
-    wrong = faults(spaces, kept, edges)
-    if len(wrong.uncovered) or len(wrong.close.left):
-        raise MinerError(f"dedup broke its promise: {len(wrong.uncovered)} uncovered, {len(wrong.close.left)} close")
-    kind, distance = _kinds(footage, kept, spaces, same)
-    counted = semdedup(spaces, edges, order)
-    return Thinned(footage, kept, eps, kind, distance, len(wrong.uncovered), len(wrong.close.left), counted)
+    question = _Question.of(store, footage, rule)
+    return question.checked(*question.judged())
+
+
+def stored(store: Store, footage: Footage, rule: Rule) -> Thinned:
+    """What the table `duplicates` says of a footage, its promises looked at. Raises MinerError as `thinned`."""
+    rows = store.scan("duplicates")
+    place, keeper = (pc.index_in(rows[name], footage.clip_ids).to_numpy() for name in ("clip_id", "kept_id"))
+    kept = Kept(np.ones(len(footage), np.bool_), np.arange(len(footage)))
+    kept.kept[place], kept.keeper[place] = False, keeper
+    kind, distance = np.full(len(footage), -1), np.zeros(len(footage))
+    kind[place] = [KINDS.index(each) for each in rows["kind"].to_pylist()]
+    distance[place] = rows["distance"].to_numpy()
+    return _Question.of(store, footage, rule).checked(kept, kind, distance)
+
+
+def duplicate_rows(footage: Footage, kept: Kept, kind: Ints, distance: Floats) -> pa.Table:
+    """Rows of the table `duplicates`: the removed clips."""
+    removed = np.flatnonzero(~kept.kept)
+    columns = {
+        "clip_id": footage.clip_ids.take(pa.array(removed)),
+        "scene_id": footage.scene_ids.take(pa.array(footage.scene[removed])),
+        "kept_id": footage.clip_ids.take(pa.array(kept.keeper[removed])),
+        "kind": pa.array([KINDS[each] for each in kind[removed]], pa.string()),
+        "distance": pa.array(distance[removed]),
+    }
+    return pa.table(columns, schema=DUPLICATES)
 
 
 def _same_pictures(footage: Footage, pictures: Pictures, near: Mapping[str, float]) -> Edges:

@@ -289,9 +289,9 @@ class Lake:
         """
         tables, rule = tuple(mined_tables(self.store)), Rule(eps, keep)
         with readable(self.store):
-            if not dry_run:
-                self._mine.reduce("dedup", DedupReduction(tables, rule))
-            return thinned(self.store, whole_footage(self.store, tables), rule)
+            if dry_run:
+                return thinned(self.store, whole_footage(self.store, tables), rule)
+            return self._mine.dedup(DedupReduction(tables, rule))
 
     def fix_reference(self, name: str) -> Report:
         """Store the lake's events as they are now as the reference `name`; one that is there stays as it is."""

@@ -10,11 +10,13 @@ import numpy as np
 import pyarrow.compute as pc
 
 from miner.corpus import Corpus
+from miner.dedup import DedupReduction, Thinned, stored
 from miner.disk import DiskError, explained
-from miner.errors import NotFound
-from miner.executor import Executor
+from miner.errors import Conflict, NotFound
+from miner.executor import Executor, is_stale
 from miner.footage import load_footage
 from miner.lineage import Run
+from miner.pinned import PinnedStore
 from miner.rare import Scored, events_of, read_events, read_scores
 from miner.rarity import (
     PRESENT,
@@ -24,6 +26,7 @@ from miner.rarity import (
     leaders,
     scarcity,
     scorer_name,
+    whole_footage,
 )
 from miner.reporting import Report
 from miner.schema import SCHEMA_VERSION
@@ -32,6 +35,8 @@ from miner.stage import Reduction
 from miner.store import Store, quoted
 from miner.tail import Tail, cluster_tail, label_tail
 from miner.taxonomy import ClustersReduction, MembersReduction
+
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,24 @@ class Mine:
         if by == "label":
             return label_tail(self.store.uri, events)
         tables = tuple(corpus.index.table for corpus in scored.corpora.values())
-        self.reduce("rare", MembersReduction(tables), ClustersReduction(tables))
-        members = self.store.scan("members", ["cluster_id"])["cluster_id"]
-        clusters = self.store.scan("clusters").to_pylist()
+        at = self._current("rare", MembersReduction(tables), ClustersReduction(tables))
+        members = at.scan("members", ["cluster_id"])["cluster_id"]
+        clusters = at.scan("clusters").to_pylist()
         return cluster_tail(self.store.uri, clusters, len(members), members.null_count, events.driven_s)
+
+    def dedup(self, reduction: DedupReduction) -> Thinned:
+        """What `duplicates` says when it is up to date, its promises looked at. Raises as `miner.dedup.stored`."""
+        at = self._current("dedup", reduction)
+        return stored(at, whole_footage(at, reduction.tables), reduction.rule)
+
+    def _current(self, job: str, *reductions: Reduction) -> Store:
+        """The tables at one moment, at which what is computed is up to date. Raises Conflict where that never is."""
+        for _ in range(_TRIES):
+            self.reduce(job, *reductions)
+            at = PinnedStore.of(self.store)
+            if not any(is_stale(each, at) for each in reductions):
+                return at
+        raise Conflict(f"{self.store.uri} changes faster than it can be mined", "Run it again later.")
 
     def reduce(self, job: str, *reductions: Reduction) -> list[Report]:
         """Bring tables up to what they are computed from."""

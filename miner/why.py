@@ -70,10 +70,14 @@ class Events:
             found[name] = (float(np.median(typical)) if len(typical) else np.nan, float(np.median(others or [0.0])))
         return found
 
+    @cached_property
+    def _wide(self) -> dict[str, Floats]:
+        """By encoder the vectors as float64, so that distances do not depend on how many are asked for at once."""
+        return {name: vectors.astype(np.float64) for name, vectors in self.footage.vectors.items()}
+
     def away(self, encoder: str, rows: Ints) -> Floats:
         """Cosine distances (len(rows), n) of events to all of other drives; inf to those of their own, or unseen."""
-        vectors = self.footage.vectors[encoder].astype(np.float64)
-        away = 1 - vectors[rows] @ vectors.T
+        away = 1 - self._wide[encoder][rows] @ self._wide[encoder].T
         same = self.footage.scene[rows, None] == self.footage.scene[None, :]
         found: Floats = np.where(same | ~self.footage.has(encoder)[None, :], np.inf, away)
         return found

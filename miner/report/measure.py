@@ -16,7 +16,7 @@ from kernels.neighbors import radius_pairs
 from miner.errors import NotFound, UsageError
 from miner.report.intervals import Estimate, estimate
 from miner.report.quality import quality
-from miner.selection.axes import MAX_CELLS, Axes, Bools
+from miner.selection.axes import MAX_CELLS, Axes, Axis, Bools
 from miner.selection.guard import near
 from miner.selection.pick import lots
 from miner.selection.pool import Pool
@@ -181,8 +181,8 @@ def _composition(subject: Subject, axes: Axes) -> list[dict[str, Any]]:
     found = []
     known = set(axes.names())
     for name in (name for name in COMPOSED if name in known):
-        axis = axes.axis(name)
-        if not axis.values:
+        axis = _shown(axes, name)
+        if axis is None:
             continue
         here, lake = axis.members[subject.chosen].sum(axis=0), axis.members.sum(axis=0)
         order = np.argsort(-lake, kind="stable")[:_VALUES]
@@ -200,12 +200,19 @@ def _composition(subject: Subject, axes: Axes) -> list[dict[str, Any]]:
     return found
 
 
+def _shown(axes: Axes, name: str) -> Axis | None:
+    """An axis; None for one without values, or with too many to show."""
+    try:
+        axis = axes.axis(name)
+    except UsageError:
+        return None
+    return axis if axis.values else None
+
+
 def _coverage(subject: Subject, axes: Axes, asked: Asked) -> dict[str, Any] | None:
     """The table of operating conditions: for each combination of values how many clips there are, here and in all."""
     known = set(axes.names())
-    names = asked.odd or next(
-        (each for each in ODD if all(name in known and axes.axis(name).values for name in each)), ()
-    )
+    names = asked.odd or next((each for each in ODD if all(name in known and _shown(axes, name) for name in each)), ())
     if not names:
         return None
     along = [axes.axis(name) for name in names]
@@ -269,7 +276,7 @@ def _leakage(subject: Subject, asked: Asked) -> dict[str, Any] | None:
         vectors = False
     guard = Guard(
         against=asked.against,
-        metres=asked.metres if _has_poses(subject) else None,
+        metres=asked.metres,
         seconds=asked.seconds,
         radius=asked.radius if vectors else None,
     )
@@ -280,9 +287,4 @@ def _leakage(subject: Subject, asked: Asked) -> dict[str, Any] | None:
     limits = {name: getattr(guard, name) for name in ("metres", "seconds", "radius")}
     leaking = int((found.any & subject.chosen).sum())
     head = {"against": asked.against, "evaluation_clips": int(evaluation.sum()), "clips": leaking}
-    return {**head, "by": by, "limits": limits}
-
-
-def _has_poses(subject: Subject) -> bool:
-    dataset = subject.pool.snapshot.store.dataset("sample_data", subject.pool.snapshot.version("sample_data"))
-    return int(dataset.count_rows(filter="global_SE3_ego IS NOT NULL")) > 0
+    return {**head, "by": by, "limits": limits, "notes": found.blind or found.notes(subject.chosen)}

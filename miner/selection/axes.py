@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ class Axes:
         return sorted({*labels, *columns, *self._own, CLASS})
 
     def axis(self, name: str) -> Axis:
-        """An axis by name. Raises UnknownName listing those that there are."""
+        """An axis by name. Raises UnknownName listing those that there are, UsageError for one of too many values."""
         if name not in self._known:
             self._known[name] = self._made(name)
         return self._known[name]
@@ -91,6 +92,8 @@ class Axes:
             rows = np.array([row for row, _ in found], np.int64)
             values = [each.removeprefix(prefix) for _, each in found]
         distinct = sorted({value for value in values if value is not None})
+        if len(distinct) > MAX_CELLS:
+            raise UsageError(f"axis {name!r} has {len(distinct):,} values, at most {MAX_CELLS:,} make cells")
         members = np.zeros((len(self._facts), len(distinct)), np.bool_)
         number = {value: place for place, value in enumerate(distinct)}
         known = [(row, number[value]) for row, value in zip(rows, values, strict=True) if value is not None]
@@ -107,23 +110,26 @@ def demands(spec: Spec, axes: Axes, matches: Matches, candidates: Bools) -> list
 
     Raises UsageError for shares that make no sense, UnknownName for axes.
     """
-    found = [demand for target in spec.targets for demand in _of_target(spec, target, axes, candidates)]
+    found: list[Demand] = []
+    _assert_room(len(spec.quotas), MAX_CELLS)
+    for target in spec.targets:
+        found += _of_target(spec, target, axes, candidates, MAX_CELLS - len(found) - len(spec.quotas))
     for quota in spec.quotas:
         if quota.at_most is not None and quota.at_least > quota.at_most:
             raise UsageError(f"quota {quota.label!r}: at_least {quota.at_least} > at_most {quota.at_most}")
         cell = Cell(quota.label, None, quota.at_least, quota.at_most)
         found.append(Demand(cell, matches(quota.where), "quota"))
-    if len(found) > MAX_CELLS:
-        raise UsageError(f"the spec makes {len(found):,} cells, at most {MAX_CELLS:,} are allowed")
     return found
 
 
-def _of_target(spec: Spec, target: Target, axes: Axes, candidates: Bools) -> list[Demand]:
+def _of_target(spec: Spec, target: Target, axes: Axes, candidates: Bools, room: int) -> list[Demand]:
+    """The cells of a target, at most `room`: more are refused before any is made."""
     along = [axes.axis(name) for name in target.over]
     if isinstance(target.shares, str):
-        shares = _implied(target.shares, along, candidates)
+        shares = _implied(target.shares, along, candidates, room)
     else:
-        shares = dict(_flat(target.shares, along, ()))
+        shares = dict(islice(_flat(target.shares, along, ()), max(room, 0) + 1))
+    _assert_room(len(shares), room)
     said = ", ".join(target.over)
     total = sum(shares.values())
     single = all((axis.members.sum(axis=1) <= 1).all() for axis in along)
@@ -153,21 +159,27 @@ def _rounded(shares: Mapping[Any, float], budget: int) -> NDArray[np.int64]:
     return np.round(np.array([*shares.values()]) * budget).astype(np.int64)
 
 
-def _implied(rule: str, along: Sequence[Axis], candidates: Bools) -> dict[tuple[str, ...], float]:
+def _implied(rule: str, along: Sequence[Axis], candidates: Bools, room: int) -> dict[tuple[str, ...], float]:
     """Shares of all combinations that candidates have: equal ones, or as many as there are."""
-    sizes = {path: int((_members(along, path) & candidates).sum()) for path in _paths(along)}
-    there = {path: size for path, size in sizes.items() if size}
+    there = dict(islice(_sizes(along, candidates), max(room, 0) + 1))
     total = max(int(candidates.sum()), 1)
     return {path: 1 / len(there) if rule == "uniform" else size / total for path, size in there.items()}
 
 
-def _paths(along: Sequence[Axis]) -> Iterator[tuple[str, ...]]:
+def _sizes(along: Sequence[Axis], members: Bools) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The combinations of values that some of `members` (n,) have, and how many have each."""
     if not along:
-        yield ()
+        yield (), int(members.sum())
         return
     for value in along[0].values:
-        for rest in _paths(along[1:]):
-            yield (value, *rest)
+        own = members & along[0].of(value)
+        if own.any():
+            yield from (((value, *rest), size) for rest, size in _sizes(along[1:], own))
+
+
+def _assert_room(cells: int, room: int) -> None:
+    if cells > room:
+        raise UsageError(f"the spec makes more than {MAX_CELLS:,} cells", "Spread over fewer axes, or broader ones.")
 
 
 def _flat(

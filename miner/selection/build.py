@@ -37,7 +37,8 @@ class Infeasible(MinerError):
 class Selection:
     """Clips chosen from a snapshot: `rows` have the columns of `selections` but the version, by rank.
 
-    `report` says what was wanted of each cell and what there is, the L1 `gap` to the targets and its `bound`.
+    `report` says what was wanted of each cell and what there is, the L1 `gap` to the targets and its `bound`, and in
+    `notes` what the guard cannot tell.
     """
 
     snapshot: Snapshot
@@ -97,7 +98,7 @@ def build(snapshot: Snapshot, spec: Spec) -> Selection:
     plan = solve(problem)
     picked = _picked(pool, rows, value, plan)
     chosen = rows[picked.rows]
-    report = _report(spec, wanted, plan, steps, len(chosen))
+    report = {**_report(spec, wanted, plan, steps, len(chosen)), "notes": pool.notes}
     table = _rows(pool, wanted, chosen, picked.gains)
     return Selection(snapshot, table, spec.to_dict(), report, spec.seed, spec.digest)
 

@@ -30,11 +30,15 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class Pool:
-    """The clips of a snapshot by clip_id: `facts` rows, and what a spec asks of each, worked out when asked."""
+    """The clips of a snapshot by clip_id: `facts` rows, and what a spec asks of each, worked out when asked.
+
+    `notes` are what a step could not do, as far as `steps` went.
+    """
 
     snapshot: Snapshot
     spec: Spec
     facts: pa.Table = field(init=False)
+    notes: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.snapshot.has("clip_facts"):
@@ -149,7 +153,11 @@ class Pool:
             left &= self.likeness >= spec.like.at_least
             yield "like", left.copy()
         if spec.guard is not None:
-            left &= ~near(spec.guard, self.snapshot, self.facts, self.evaluation(), lambda: self.vectors).any
+            close = near(spec.guard, self.snapshot, self.facts, self.evaluation(), lambda: self.vectors)
+            if close.blind:
+                raise NotFound("; ".join(close.blind), "Leave the rule out, or use another: scenes, seconds, ...")
+            self.notes += close.notes(left)
+            left &= ~close.any
             yield "guard", left.copy()
         if spec.dedup is not None:
             rows = np.flatnonzero(left)

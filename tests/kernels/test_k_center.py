@@ -136,6 +136,23 @@ def test_shards_merge_within_the_bound_they_state() -> None:
         merged_k_center([], vectors[:0], 3)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_shards_with_weights_preselected_and_a_mask_merge_within_the_bound(seed: int) -> None:
+    """Rows far lighter than others are merged first, which a bound made of weighted steps alone would not survive."""
+    rng = np.random.default_rng(seed)
+    vectors = unit(rng, 240, 4)
+    weights = rng.choice([0.05, 1.0, 3.0], 240).astype(np.float32)
+    shards = np.split(np.arange(240), 4)
+    parts = [k_center(vectors[shard], 6, Candidates(weights=weights[shard]), seed) for shard in shards]
+    rows = np.concatenate([shard[part.rows] for shard, part in zip(shards, parts, strict=True)])
+    asked = Candidates(mask=rng.random(24) < 0.7, weights=weights[rows], preselected=np.arange(seed % 3))
+    merged = merged_k_center(parts, vectors[rows], 4, asked, float(weights.max()))
+    centres = rows[np.concatenate([merged.rows, asked.chosen])]
+    assert (angles(vectors)[:, centres].min(axis=1) * weights).max() <= merged.radius + CLOSE
+    with pytest.raises(ValueError, match="heaviest"):
+        merged_k_center(parts, vectors[rows], 4, asked)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -11,7 +11,7 @@ import pytest
 
 from kernels.thinning import NO_EDGES, Space
 from miner.dedup import Rule, removed_ids
-from miner.errors import UsageError
+from miner.errors import MinerError, UsageError
 from miner.lake import Lake
 from miner.pictures import Pictures, exact_pairs, recoded_pairs
 from miner.schema import ASSETS, DUPLICATES, check
@@ -87,6 +87,19 @@ def test_another_eps_makes_the_table_anew_the_same_does_not(tmp_path: Path) -> N
     lake.dedup(eps=0.3)
     assert store.version("duplicates") > version and store.count("duplicates") > rows
     assert store.count("clips") == len(ROWS["clips"]), "no clip goes"
+
+
+def test_the_table_is_what_is_told_and_checked(tmp_path: Path) -> None:
+    store = lake_of(tmp_path / "lake")
+    lake = Lake(store)
+    judged, told = lake.dedup(eps=0.02, dry_run=True), lake.dedup(eps=0.02)
+    assert told.to_dict() == judged.to_dict() and told.rows().equals(judged.rows())
+    kept = store.scan("duplicates")
+    swapped = kept.set_column(kept.column_names.index("kept_id"), "kept_id", kept["clip_id"])
+    store.replace("duplicates", swapped, "false", {})  # no run of ours: the rows stay up to date as far as is known
+    store.delete("duplicates", "clip_id != kept_id")
+    with pytest.raises(MinerError, match="broke its promise"):
+        lake.dedup(eps=0.02)
 
 
 def test_labels_decide_if_asked(tmp_path: Path) -> None:

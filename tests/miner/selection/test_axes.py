@@ -128,3 +128,23 @@ def test_concepts_and_scores_as_conditions(tmp_path: Path) -> None:
     assert made.selection.report["cells"][0]["chosen"] >= 2
     with pytest.raises(UnknownName, match="concept 'gates'"):
         pool.matches(ConceptIs(concept="gates"))
+
+
+@pytest.mark.parametrize(
+    ("over", "shares", "most"),
+    [
+        (["location", "vehicle", "split"], "uniform", 14),
+        (["weather"], {f"value {i}": 0.0 for i in range(60)}, 50),
+        (["scene"], "lake", 10),
+    ],
+)
+def test_too_many_cells_are_refused(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, over: list[str], shares: Any, most: int
+) -> None:
+    """Of the 24 combinations of towns, cars and splits that there could be, 15 are there: those count."""
+    if most == 14:
+        monkeypatch.setattr("miner.selection.axes.MAX_CELLS", 15)
+        assert len(wanted(pool, {"over": over, "shares": shares})) == 15
+    monkeypatch.setattr("miner.selection.axes.MAX_CELLS", most)
+    with pytest.raises(UsageError, match=r"more than \d+ cells|20 values, at most 10"):
+        wanted(pool, {"over": over, "shares": shares})

@@ -9,6 +9,7 @@ import pytest
 
 from miner.errors import NotFound
 from miner.lake import Lake
+from miner.report.measure import Asked
 from miner.selection.guard import near
 from miner.selection.pool import Pool
 from miner.selection.spec import Guard, Spec
@@ -58,17 +59,30 @@ def test_against_all_pairs(lake: Lake, metres: float, seconds: float) -> None:
         assert found["radius"][place] == (not own and alike >= 0.6)
 
 
-def test_without_an_evaluation_clip_nothing_is_left_out(lake: Lake) -> None:
-    pool = pool_of(lake)
-    guard = Guard(against="x@1", metres=5)
-    assert not near(
-        guard, pool.snapshot, pool.facts, np.zeros(len(pool.facts), np.bool_), lambda: pool.vectors
-    ).any.any()
+def test_a_guard_without_an_evaluation_clip_says_so(lake: Lake) -> None:
+    chosen = lake.select({"budget": 5, "guard": {"against": "split = 'val'", "metres": 5}})
+    assert chosen.selection.report["notes"] == [
+        "the guard keeps nothing away: no clip of the lake is of its evaluation set"
+    ]
+    assert chosen.selection.report["candidates"]["guard"] == 80
+    assert lake.select({"budget": 5, "guard": {"against": "split = 'test'"}}).selection.report["notes"] == []
 
 
 def test_metres_need_poses(tmp_path: Path) -> None:
-    lake = fleet(tmp_path, scenes=2, clips=2)
+    lake = fleet(tmp_path, scenes=6, clips=2)
+    spec = {"budget": 2, "guard": {"against": "split = 'test'", "metres": 5, "radius": 0.001}}
+    scenes = {row["name"]: row["scene_id"] for row in lake.store.scan("scenes").to_pylist()}
+    lake.store.delete("sample_data", f"scene_id = '{scenes['scene-0']}'")
+    [note] = lake.select(spec).selection.report["notes"]
+    assert note.startswith("the guard's metres cannot tell of 2 candidates and 0 clips of the evaluation set")
+    [said] = [lake.report(Asked(against="split = 'test'"))["leakage"]["notes"]]
+    assert said == [note]
+    lake.store.delete("sample_data", f"scene_id = '{scenes['scene-4']}'")
+    with pytest.raises(NotFound, match="metres can tell nothing: no clip of the evaluation set has poses"):
+        lake.select(spec)
+    assert (
+        "no clip of the evaluation set has poses" in lake.report(Asked(against="split = 'test'"))["leakage"]["notes"][0]
+    )
     lake.store.delete("sample_data", "true")
-    pool = pool_of(lake)
-    with pytest.raises(NotFound, match="no poses"):
-        near(Guard(against="x@1", metres=5), pool.snapshot, pool.facts, np.ones(4, np.bool_), lambda: pool.vectors)
+    with pytest.raises(NotFound, match="no clip beside the evaluation set has poses"):
+        lake.select(spec)
