@@ -89,6 +89,7 @@ def _tail(lake: Lake, by: str, html: Path | None, png: Path | None, as_json: boo
     from jobs.tail_page import chart, page, tail_text
 
     tail = lake.tail(by)
+    warn(tail)
     if html is not None:
         html.write_text(page(lake.store, tail), encoding="utf-8")
     if png is not None:

@@ -18,6 +18,7 @@ from miner.errors import UsageError
 if TYPE_CHECKING:
     from jobs.run import Listener, Result
     from miner.hits import Hits
+    from miner.tail import Tail
 
 LakeArg = Annotated[str, typer.Argument(help="Folder or URI of the lake.", show_default=False)]
 ConfigLake = Annotated[str | None, typer.Argument(help="Folder or URI of the lake.", show_default=False)]
@@ -103,7 +104,7 @@ def say(document: dict[str, Any], as_json: bool, shown: Callable[[dict[str, Any]
     sys.stdout.write((json.dumps(document, indent=1, default=str) if as_json else shown(document)) + "\n")
 
 
-def warn(hits: Hits) -> None:
+def warn(answer: Hits | Tail) -> None:
     """What an answer lacks, on stderr too: whoever reads the document may not look for it."""
-    for note in hits.notes:
+    for note in answer.notes:
         sys.stderr.write(f"miner: {note}\n")

@@ -10,7 +10,7 @@ from jobs.mining_page import Group, Page, render
 from jobs.text import joined
 from miner.errors import UsageError
 from miner.store import Store
-from miner.tail import Tail
+from miner.tail import Tail, shown_name
 
 _LINES, _GROUPS, _PICTURES = 30, 24, 5
 
@@ -31,7 +31,7 @@ def _line(entry: dict[str, Any]) -> str:
     rate = _rate(entry)
     family = f"  [{entry['parent']}]" if entry.get("parent") else ""
     size = f"{entry['events']:>6,} events {entry['clips']:>6,} clips {entry['scenes']:>5,} drives"
-    return f"{size}  {rate:<32}  {entry['name']}{family}  {entry['examples'][0]}"
+    return f"{size}  {rate:<32}  {shown_name(entry)}{family}  {entry['examples'][0]}"
 
 
 def _rate(entry: Mapping[str, Any]) -> str:
@@ -58,7 +58,7 @@ def chart(tail: Tail) -> bytes:
     for place in sorted({0, len(counts) - 1}) if counts else ():
         right = place > 0
         axes.annotate(
-            named[place]["name"][:36],
+            shown_name(named[place])[:36],
             (place + 1, counts[place]),
             xytext=(-6 if right else 6, 8),
             textcoords="offset points",
@@ -76,7 +76,7 @@ def page(store: Store, tail: Tail) -> str:
     what = {"cluster": "scenarios", "label": "labels"}[tail.by]
     groups = [
         Group(
-            each["name"],
+            shown_name(each),
             f"{each['events']:,} events, {each['clips']:,} clips, {each['scenes']:,} drives"
             + (f"; {rate}" if (rate := _rate(each)) else "")
             + (f"; of {each['parent']}" if each.get("parent") else ""),

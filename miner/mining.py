@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from miner.corpus import Corpus
 from miner.dedup import DedupReduction, Thinned, stored
 from miner.disk import DiskError, explained
-from miner.errors import Conflict, NotFound
+from miner.errors import Conflict, MinerError, NotFound
 from miner.executor import Executor, is_stale
 from miner.footage import load_footage
 from miner.lineage import Run
@@ -29,11 +29,12 @@ from miner.rarity import (
     whole_footage,
 )
 from miner.reporting import Report
+from miner.scenario_names import NamesReduction
 from miner.schema import SCHEMA_VERSION
 from miner.sound import Sound
 from miner.stage import Reduction
 from miner.store import Store, quoted
-from miner.tail import Tail, cluster_tail, label_tail
+from miner.tail import Clusters, Tail, cluster_tail, label_tail
 from miner.taxonomy import ClustersReduction, MembersReduction
 
 _TRIES = 3
@@ -77,10 +78,21 @@ class Mine:
         if by == "label":
             return label_tail(self.store.uri, events)
         tables = tuple(corpus.index.table for corpus in scored.corpora.values())
-        at = self._current("rare", MembersReduction(tables), ClustersReduction(tables))
+        notes = []
+        wanted: list[Reduction] = [MembersReduction(tables), ClustersReduction(tables)]
+        at = self._current("rare", *wanted)
+        camera = next((c.index.table for c in scored.corpora.values() if c.index.modality == "camera"), None)
+        if camera is not None:
+            try:
+                at = self._current("rare", *wanted, NamesReduction(tables, camera))
+            except Conflict:
+                raise
+            except MinerError as error:
+                notes.append(f"scenarios are not named by concepts: {error.message}")
         members = at.scan("members", ["cluster_id"])["cluster_id"]
-        clusters = at.scan("clusters").to_pylist()
-        return cluster_tail(self.store.uri, clusters, len(members), members.null_count, events.driven_s)
+        named = at.scan("cluster_names").to_pylist() if at.exists("cluster_names") and not notes else []
+        clusters = Clusters(at.scan("clusters").to_pylist(), named, len(members), members.null_count)
+        return cluster_tail(self.store.uri, clusters, events.driven_s, tuple(notes))
 
     def dedup(self, reduction: DedupReduction) -> Thinned:
         """What `duplicates` says when it is up to date, its promises looked at. Raises as `miner.dedup.stored`."""

@@ -184,6 +184,14 @@ CLUSTERS = pa.schema(
     ]
 )
 
+CLUSTER_NAMES = pa.schema(
+    [
+        _key("cluster_id"),
+        _f("concept", _STRING),  # what stands out in it
+        _f("z", pa.float64()),  # by how many standard deviations of what other clusters have
+    ]
+)
+
 DUPLICATES = pa.schema(
     [
         _key("clip_id"),
@@ -313,6 +321,7 @@ TABLES: dict[str, pa.Schema] = {
     "references": REFERENCES,
     "members": MEMBERS,
     "clusters": CLUSTERS,
+    "cluster_names": CLUSTER_NAMES,
     "duplicates": DUPLICATES,
     "indexes": INDEXES,
     "concepts": CONCEPTS,

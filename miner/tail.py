@@ -19,7 +19,8 @@ class Tail:
     """Of `lake`, `by` cluster or label: one entry each, the fewest events first, and what is in none.
 
     An entry has name, events, clips, scenes, seconds, per_hour with low and high (95 %; None of too little driving),
-    examples (clip ids); of a cluster also cluster_id, parent (its family's name), metres, rarity.
+    examples (clip ids); of a cluster also cluster_id, parent (its family's name), metres, rarity, and the concept that
+    stands out in it with its z (None: none does). `notes` are what could not be told.
     """
 
     lake: str
@@ -28,11 +29,13 @@ class Tail:
     events: int
     alone: int
     hours: float
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The list as one JSON document."""
         counts = {"events": self.events, "alone": self.alone, "hours": self.hours}
-        return {"lake": self.lake, "by": self.by, **counts, "entries": [dict(each) for each in self.entries]}
+        entries = [dict(each) for each in self.entries]
+        return {"lake": self.lake, "by": self.by, **counts, "entries": entries, "notes": list(self.notes)}
 
 
 def label_tail(lake: str, events: Events) -> Tail:
@@ -60,19 +63,38 @@ def label_tail(lake: str, events: Events) -> Tail:
     return Tail(lake, "label", entries, len(events.rarity), unlabelled, events.driven_s / 3600)
 
 
-def cluster_tail(lake: str, clusters: Sequence[Mapping[str, Any]], members: int, alone: int, driven_s: float) -> Tail:
-    """The scenarios of the tables `clusters` and `members`, the fewest events first."""
-    names = {each["cluster_id"]: each["name"] for each in clusters}
-    families = {each["parent_id"] for each in clusters}
+@dataclass(frozen=True)
+class Clusters:
+    """The rows of `clusters` and of `cluster_names`, how many events there are, and how many are in no cluster."""
+
+    rows: Sequence[Mapping[str, Any]]
+    named: Sequence[Mapping[str, Any]]
+    events: int
+    alone: int
+
+
+def cluster_tail(lake: str, clusters: Clusters, driven_s: float, notes: tuple[str, ...] = ()) -> Tail:
+    """The scenarios of a lake, the fewest events first."""
+    called = {each["cluster_id"]: each for each in clusters.named}
+    names = {each["cluster_id"]: shown_name({**each, **called.get(each["cluster_id"], {})}) for each in clusters.rows}
+    families = {each["parent_id"] for each in clusters.rows}
     entries = []
-    for each in clusters:
+    for each in clusters.rows:
         if each["cluster_id"] in families:
             continue
         kept = {name: each[name] for name in ("cluster_id", "name", "events", "clips", "scenes", "seconds", "metres")}
+        kept |= {name: called.get(each["cluster_id"], {}).get(name) for name in ("concept", "z")}
         kept |= {"rarity": each["rarity"], "parent": names.get(each["parent_id"]), "examples": list(each["examples"])}
         entries.append(kept | _rate(each["events"], driven_s))
     entries.sort(key=lambda each: (each["events"], -each["rarity"], each["cluster_id"]))
-    return Tail(lake, "cluster", entries, members, alone, driven_s / 3600)
+    return Tail(lake, "cluster", entries, clusters.events, clusters.alone, driven_s / 3600, notes)
+
+
+def shown_name(entry: Mapping[str, Any]) -> str:
+    """What an entry is called: the concept that stands out in it, and by how much, before its labels."""
+    if entry.get("concept") is None:
+        return str(entry["name"])
+    return f"{entry['concept']} (z {entry['z']:.1f}), {entry['name']}"
 
 
 def check_by(by: str) -> None:

@@ -40,7 +40,7 @@ def fitted(store: Store, corpus: Corpus, encoder: Encoder, definitions: Sequence
     """
     if not definitions:
         return []
-    directions = _directions(encoder, definitions)
+    directions = directions_of(encoder, definitions)
     unit_of = corpus.clip if len(corpus.clips) else corpus.row
     units = int(unit_of.max(initial=-1)) + 1
     looked = scan(corpus, unit_of, sampled(corpus, unit_of), [Direction(each, "text") for each in directions])
@@ -52,7 +52,7 @@ def fitted(store: Store, corpus: Corpus, encoder: Encoder, definitions: Sequence
     return known
 
 
-def _directions(encoder: Encoder, definitions: Sequence[Definition]) -> list[Vector]:
+def directions_of(encoder: Encoder, definitions: Sequence[Definition]) -> list[Vector]:
     """What is meant, less a quarter of what is there instead: one unit vector (dim,) for each definition."""
     texts = list(dict.fromkeys(text for each in definitions for text in (*each.prompts, *each.opposites)))
     vector_of = dict(zip(texts, text_vectors(encoder, texts), strict=True))

@@ -25,19 +25,24 @@ SCENES_MADE, CLIPS_EACH, FRAMES_EACH = 8, 3, 4
 ODD = 5  # the scene that looks like no other
 
 
-def made(seed: int = 0) -> dict[str, list[dict[str, Any]]]:
-    """Scenes of three clips of four frames with a tile each; one scene points another way, one has an animal."""
+def made(seed: int = 0, centres: Any = None) -> dict[str, list[dict[str, Any]]]:
+    """Scenes of three clips of four frames with a tile each; one scene points another way, one has an animal.
+
+    With `centres` (n, dim) there are as many scenes, each around its own.
+    """
     rng = np.random.default_rng(seed)
     rows: dict[str, list[dict[str, Any]]] = {
         name: [] for name in ("scenes", "sample_data", "clips", "vectors", "annotations")
     }
     usual, other = rng.normal(size=(2, DIM))
-    for number in range(SCENES_MADE):
+    dim = DIM if centres is None else centres.shape[1]
+    for number in range(SCENES_MADE if centres is None else len(centres)):
         scene = make_id("scene", number)
         end = CLIPS_EACH * CLIP_NS
         rows["scenes"].append({"scene_id": scene, "dataset": "d", "log_id": "l", "name": f"drive {number}"})
         rows["scenes"][-1] |= {"start_ns": 0, "end_ns": end}
         centre = (other if number == ODD else usual) + 0.3 * rng.normal(size=DIM)
+        centre = centre if centres is None else centres[number]
         for start in range(0, end, CLIP_NS):
             clip = {"clip_id": make_id("clip", scene, start), "scene_id": scene, "recipe": "r"}
             rows["clips"].append(clip | {"start_ns": start, "end_ns": start + CLIP_NS})
@@ -47,7 +52,7 @@ def made(seed: int = 0) -> dict[str, list[dict[str, Any]]]:
                 file = {"modality": "camera", "is_key_frame": True, "uri": f"/data/{key}.jpg", "fileformat": "jpg"}
                 rows["sample_data"].append(reading | file)
                 for part, region in enumerate([None, {"x0": 0.0, "y0": 0.0, "x1": 0.5, "y1": 1.0}]):
-                    vector = centre + 0.1 * rng.normal(size=DIM) if part == 0 else rng.normal(size=DIM)
+                    vector = centre + 0.1 * rng.normal(size=dim) if part == 0 else rng.normal(size=dim)
                     row = {"embedding_id": make_id("e", key, part), "part": part, "region": region}
                     row["vector"] = np.float32(vector / np.linalg.norm(vector)).tolist()
                     rows["vectors"].append(reading | row)
@@ -57,11 +62,12 @@ def made(seed: int = 0) -> dict[str, list[dict[str, Any]]]:
     return rows
 
 
-def lake_of(folder: Path, rows: dict[str, list[dict[str, Any]]]) -> Store:
+def lake_of(folder: Path, rows: dict[str, list[dict[str, Any]]], encoder: str = "x") -> Store:
     store = Store.create(str(folder))
     tables = {"scenes": SCENES, "sample_data": SAMPLE_DATA, "clips": CLIPS, "annotations": ANNOTATIONS}
     arrow = {name: check(pa.Table.from_pylist(rows[name], schema), schema) for name, schema in tables.items()}
-    arrow["embeddings/x"] = pa.Table.from_pylist(rows["vectors"], embeddings_schema("x", "1", DIM))
+    schema = embeddings_schema(encoder, "1", len(rows["vectors"][0]["vector"]))
+    arrow[f"embeddings/{encoder}"] = pa.Table.from_pylist(rows["vectors"], schema)
     facts = clip_facts(arrow["scenes"], arrow["sample_data"], arrow["annotations"], arrow["clips"])
     for name, table in (arrow | {"clip_facts": check(facts, CLIP_FACTS)}).items():
         store.ensure(name, table.schema)

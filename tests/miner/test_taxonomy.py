@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from miner.errors import UnknownName
 from miner.lake import Lake
-from miner.tail import cluster_tail
+from miner.tail import Clusters, cluster_tail
 from miner.taxonomy import ClustersReduction, MembersReduction, cluster_rows, joint, scenarios
 from miner.why import Events
 from tests.footages import around, footage, unit
@@ -97,7 +97,8 @@ def test_tables_of_a_lake(tmp_path: Path) -> None:
 def test_a_rate_needs_driving() -> None:
     cluster = {"cluster_id": "c", "parent_id": None, "name": "n", "events": 3, "clips": 3, "scenes": 3}
     cluster |= {"seconds": 30.0, "metres": None, "rarity": 0.5, "examples": ["x"]}
-    [hours], [minutes] = (cluster_tail("lake", [cluster], 3, 0, driven_s).entries for driven_s in (7200.0, 500.0))
+    found = Clusters([cluster], [], 3, 0)
+    [hours], [minutes] = (cluster_tail("lake", found, driven_s).entries for driven_s in (7200.0, 500.0))
     assert hours["low"] < hours["per_hour"] == 1.5 < hours["high"] and minutes["high"] is None
 
 
