@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from miner.errors import NotFound, UnknownName, UsageError
 from miner.masking import masked, refuse_secrets
+from miner.prices import Prices
 
 RESERVED = {
     *("MINER_FAILPOINT", "MINER_TEST_BROWSER", "MINER_TEST_DATA", "MINER_TEST_WEIGHTS"),
@@ -43,6 +44,9 @@ class JobConfig(BaseModel):
     )
     wait_nodes_s: float = Field(
         0.0, ge=0, description="seconds to wait for a cluster's first node that starts on demand"
+    )
+    prices: Prices = Field(
+        default_factory=Prices, description="what cpu_hour, gpu_hour, gb_read and gb_written cost, in which currency"
     )
     wait: bool = Field(True, description="wait for another run that holds the lake's tables")
     max_bad: float = Field(0.01, ge=0, le=1, description="share of quarantined units above which the job ends with 3")

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from jobs.config import JobConfig
-from jobs.run import Listener, Result, open_lake, plan_document
+from jobs.run import Listener, Result, count_clips, open_lake, plan_document
 from miner.clips import CutStage, choose_recipe
 from miner.plan import share
 from miner.store import Store
@@ -28,7 +28,7 @@ def run(config: CutConfig, listener: Listener) -> Result:
     lake = open_lake(config, listener)
     reports = [lake.cut(config.clip_seconds)]
     shares = [share(lake.store, "cut", lambda: config.cut_stage(lake.store))]
-    return Result("cut", lake.uri, reports, {}, config.max_bad, shares)
+    return Result("cut", lake.uri, reports, {}, config.max_bad, shares, count_clips(lake.store))
 
 
 def plan(config: CutConfig) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from jobs.config import JobConfig
-from jobs.run import Listener, Result, open_lake, plan_document
+from jobs.run import Listener, Result, count_clips, open_lake, plan_document
 from miner.embed import EmbedStage, Sizes, default_encoders
 from miner.imported import ImportStage
 from miner.lake import Lake
@@ -63,7 +63,8 @@ def run(config: EmbedConfig, listener: Listener) -> Result:
     encoders = config.encoder or default_encoders(lake.store)
     reports = [embedded(lake, config, encoders), *lake.index(mend=False)]
     shares = [share(lake.store, "embed", lambda: config.embed_stage(lake.store))]
-    return Result("embed", lake.uri, reports, {"encoders": list(encoders)}, config.max_bad, shares)
+    facts = {"encoders": list(encoders)}
+    return Result("embed", lake.uri, reports, facts, config.max_bad, shares, count_clips(lake.store))
 
 
 def run_import(config: ImportConfig, listener: Listener) -> Result:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from jobs.cut import CutConfig
 from jobs.embed import EmbedConfig, embedded
-from jobs.run import Listener, Result, open_lake, plan_document
+from jobs.run import Listener, Result, count_clips, open_lake, plan_document
 from miner.conflicts import OnConflict
 from miner.embed import default_encoders, table_of
 from miner.ingest import IngestStage
@@ -48,7 +48,8 @@ def run(config: IngestConfig, listener: Listener) -> Result:
     encoders = list(config.encoder or default_encoders(lake.store))
     reports[0] = replace(ingested, notes=[*ingested.notes, *_lost_vectors(ingested, encoders)])
     facts = {"source": config.source, "reader": reader.name, "encoders": encoders}
-    return Result("ingest", lake.uri, reports, facts, config.max_bad, _shares(config, lake.store, reader))
+    shares, clips = _shares(config, lake.store, reader), count_clips(lake.store)
+    return Result("ingest", lake.uri, reports, facts, config.max_bad, shares, clips)
 
 
 def _shares(config: IngestConfig, store: Store, reader: Reader) -> list[Share]:

@@ -13,6 +13,7 @@ import typer
 
 from jobs import text
 from jobs.interrupts import interruptible
+from jobs.summary_text import summary_text
 from miner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -95,7 +96,10 @@ def go(
 
     with listener(run.__module__.rpartition(".")[2]) as watching, interruptible(), disk_errors(config.lake):
         result = run(config, watching)
-    say(result.to_dict(), as_json, text.result_text)
+    document = result.to_dict()
+    if told := summary_text(document):
+        sys.stderr.write(f"{told}\n")
+    say(document, as_json, text.result_text)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 

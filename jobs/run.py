@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jobs.config import JobConfig
+from jobs.costs import costs
 from jobs.versions import untested
 from miner.executor import Executor, LocalExecutor
 from miner.lake import Lake, create, open
@@ -15,6 +16,7 @@ from miner.plan import Share, make_plan
 from miner.reporting import Progress, Report
 from miner.stage import Stage
 from miner.store import Store
+from miner.summary import summaries
 
 QUARANTINED = 3
 
@@ -33,7 +35,8 @@ class Result:
 
     `shares` say how much of what the job is about is in quarantine: of the source, or of the lake, after this run and
     all before it. `exit_code` is 3 where one is above `max_bad`, so a run that goes on where another was killed ends as
-    that one would have. A run that finds nothing to do ends with 0: what is there was judged before.
+    that one would have. A run that finds nothing to do ends with 0: what is there was judged before. `clips` is how
+    many the lake has, to tell what one cost.
     """
 
     job: str
@@ -42,6 +45,7 @@ class Result:
     facts: dict[str, Any] = field(default_factory=dict)
     max_bad: float = 1.0
     shares: Sequence[Share] = ()
+    clips: int = 0
 
     @property
     def changed(self) -> bool:
@@ -58,13 +62,15 @@ class Result:
         stages = [asdict(report) for report in self.reports]
         bad = [asdict(each) for each in self.shares if each.bad]
         end = {"bad": bad, "max_bad": self.max_bad, "exit_code": self.exit_code}
-        return {"job": self.job, "lake": self.lake, **self.facts, "changed": self.changed, "stages": stages, **end}
+        told = {"summary": [asdict(each) for each in summaries(self.reports)], "cost": costs(self.reports, self.clips)}
+        head = {"job": self.job, "lake": self.lake, **self.facts, "changed": self.changed}
+        return {**head, "stages": stages, **told, **end}
 
 
 def make_executor(config: JobConfig, listener: Listener) -> Executor:
     """The executor of a config. Ray is imported, and started, only when there is something to run."""
     common: dict[str, Any] = {"wait": config.wait, "retry_quarantined": config.retry_quarantined}
-    common |= {"unit_timeout_s": config.unit_timeout_s}
+    common |= {"unit_timeout_s": config.unit_timeout_s, "prices": config.prices}
     common |= {"on_progress": listener.on_progress, "notify": listener.notify}
     if config.executor == "local":
         return LocalExecutor(threads=config.num_workers or config.num_cpus or 0, **common)
@@ -90,6 +96,11 @@ def open_lake(config: JobConfig, listener: Listener, new: bool = False) -> Lake:
     for line in untested():
         listener.notify(line)
     return lake
+
+
+def count_clips(store: Store) -> int:
+    """Clips of a lake; 0 where nothing was cut."""
+    return store.count("clips") if store.exists("clips") else 0
 
 
 def plan_document(

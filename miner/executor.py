@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pyarrow as pa
@@ -28,7 +28,8 @@ from miner.lease import lease
 from miner.limits import UNIT_TIMEOUT_S
 from miner.lineage import Run, Span, record, recover, unrecorded
 from miner.plan import Plan, forget_quarantined, make_plan, pending
-from miner.reporting import Beginning, Progress, Report, cost_of, report_of, with_usage
+from miner.prices import Prices
+from miner.reporting import Beginning, Progress, Report, Terms, cost_of, report_of, with_usage
 from miner.runlog import RunLog, logged
 from miner.stage import Failure, Reduction, Stage
 from miner.store import Store
@@ -54,6 +55,7 @@ class Executor(ABC):
     retry_quarantined: bool = False
     in_process: ClassVar[bool] = False  # whether blocks are worked on in this process
     unit_timeout_s: float = UNIT_TIMEOUT_S
+    prices: Prices = field(default_factory=Prices)
     on_progress: Callable[[Progress], None] = lambda progress: None
     notify: Callable[[str], None] = lambda message: None
 
@@ -105,7 +107,7 @@ class Executor(ABC):
             finally:  # also when interrupted: what is finished counts
                 committer.flush()
             report = report_of(plan, committer, store, began)
-            report = with_usage(report, committer, began, self.workers, self.in_process)
+            report = with_usage(report, committer, began, Terms(self.workers, self.in_process, self.prices))
             record(store, run, inputs, committer.spans(), cost_of(report))
             seal(store, [*tables, "quarantine", "lineage"])
         return report

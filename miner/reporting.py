@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from miner.commit import Committer
 from miner.plan import Plan
+from miner.prices import Bill, Cost, Prices
 from miner.store import Store
 from miner.usage import Usage
 
@@ -28,7 +29,7 @@ class Report:
     """What one verb of the engine did: units seen, rows written by table, quarantined units, table versions.
 
     `usage` is what its `workers` used; `driver_cpu_s` is CPU of the process that planned and committed, beside blocks
-    it worked on itself, and `commit_s` the seconds it was at commits.
+    it worked on itself, and `commit_s` the seconds it was at commits; `money` is None without prices.
     """
 
     stage: str
@@ -46,6 +47,7 @@ class Report:
     workers: int = 0
     commit_s: float = 0.0
     driver_cpu_s: float = 0.0
+    money: Bill | None = None
 
     @property
     def changed(self) -> bool:
@@ -53,9 +55,11 @@ class Report:
         return bool(self.rows) or self.quarantined > 0
 
     @property
-    def cpu_s(self) -> float:
-        """CPU-seconds of workers, of making them, and of the process that planned and committed."""
-        return self.usage.cpu_s + self.usage.start_cpu_s + self.driver_cpu_s
+    def cost(self) -> Cost:
+        """What it took: CPU of workers, of making them, and of the process that planned and committed."""
+        usage = self.usage
+        cpu_s = usage.cpu_s + usage.start_cpu_s + self.driver_cpu_s
+        return Cost(cpu_s, usage.gpu_s + usage.gpu_wait_s, usage.bytes_read, usage.bytes_written)
 
 
 @dataclass(frozen=True)
@@ -84,17 +88,27 @@ def report_of(plan: Plan, committer: Committer | None, store: Store, began: Begi
     )
 
 
-def with_usage(report: Report, committer: Committer, began: Beginning, slots: int, in_process: bool) -> Report:
-    """The report with what was used. At most `slots` blocks ran at once, `in_process`: in this process."""
+@dataclass(frozen=True)
+class Terms:
+    """On which a stage is run: at most `slots` blocks at once, `in_process`: in this process, at what prices."""
+
+    slots: int
+    in_process: bool
+    prices: Prices
+
+
+def with_usage(report: Report, committer: Committer, began: Beginning, terms: Terms) -> Report:
+    """The report with what was used."""
     usage = committer.usage
-    own_s = usage.cpu_s + usage.start_cpu_s if in_process else 0.0
-    return replace(
+    own_s = usage.cpu_s + usage.start_cpu_s if terms.in_process else 0.0
+    measured = replace(
         report,
         usage=usage,
-        workers=min(len(committer.workers), slots),
+        workers=min(len(committer.workers), terms.slots),
         commit_s=committer.commit_s,
         driver_cpu_s=max(time.process_time() - began.cpu_s - own_s, 0.0),
     )
+    return replace(measured, money=terms.prices.bill(measured.cost))
 
 
 def cost_of(report: Report) -> dict[str, Any]:
@@ -110,4 +124,5 @@ def cost_of(report: Report) -> dict[str, Any]:
         "usage": report.usage.to_dict(),
         "commit_s": round(report.commit_s, 3),
         "driver_cpu_s": round(report.driver_cpu_s, 3),
+        **({} if report.money is None else {"money": asdict(report.money)}),
     }

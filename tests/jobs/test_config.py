@@ -56,6 +56,19 @@ def test_values_are_yaml() -> None:
     assert settled(environment={"MINER_ENCODER": "hashing:32", "MINER_NUM_CPUS": "1"}).encoder == ("hashing:32",)
 
 
+def test_prices_are_set_like_all_else(tmp_path: Path) -> None:
+    text = "prices: {cpu_hour: 0.04, gpu_hour: 2, currency: EUR}\n"
+    of_file = settled(file=yaml_file(tmp_path, text))
+    assert of_file == settled(environment={"MINER_PRICES": "{cpu_hour: 0.04, gpu_hour: 2, currency: EUR}"})
+    assert of_file == settled(settings=["prices={cpu_hour: 0.04, gpu_hour: 2, currency: EUR}"])
+    assert make_executor(of_file, Listener()).prices.gpu_hour == 2
+    assert not settled().prices.known
+    with pytest.raises(UsageError, match=r"--set: prices.cpu_hours = 1"):
+        settled(settings=["prices={cpu_hours: 1}"])
+    with pytest.raises(UsageError, match="a price of -1"):
+        settled(settings=["prices={cpu_hour: -1}"])
+
+
 def test_what_speed_depends_on_is_set_like_all_else(tmp_path: Path) -> None:
     text = "{batch_size: 8, block_size: 500, decode_workers: 3, num_workers: 2, num_gpus: 0.5, object_store_gb: 1}"
     config = settled(file=yaml_file(tmp_path, text))

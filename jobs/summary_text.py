@@ -1,0 +1,61 @@
+"""The summary of a run as text: rates, what limited it, what it cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.text import joined
+
+Document = dict[str, Any]
+
+
+def summary_text(document: Document) -> str:
+    """Of the stages that worked on units: a line each, then what limited the longest and what would relieve it, then
+    the cost. Empty where none did."""
+    stages = document["summary"]
+    if not stages:
+        return ""
+    return joined([*(_stage(each) for each in stages), *_bottleneck(document), *_cost(document)])
+
+
+def _stage(each: Document) -> str:
+    parts = [f"{each['units_per_s']:,.1f}/s", f"{each['mb_read_per_s']:,.1f} MB/s read"]
+    parts += [f"{each['mb_written_per_s']:,.1f} MB/s written"]
+    parts += [f"{each['workers']} {'worker' if each['workers'] == 1 else 'workers'} {each['busy_share']:.0%} busy"]
+    if each["gpu_wait_share"] is not None:
+        parts.append(f"GPUs waited {each['gpu_wait_share']:.0%}")
+    parts += [f"{each[key]:,} {word}" for key, word in (("left", "left"), ("quarantined", "quarantined")) if each[key]]
+    return f"{each['stage']:>7}  {', '.join(parts)}"
+
+
+def _bottleneck(document: Document) -> list[str]:
+    first = document["summary"][0]
+    whole_s = sum(stage["seconds"] for stage in document["stages"])
+    what = f"Bottleneck: {first['stage']} ({first['seconds'] / whole_s:.0%} of the time)"
+    if first["limits"] == "waiting":
+        found = f"{what}: nothing was busy for long; workers worked {first['busy_share']:.0%} of it"
+    else:
+        of = "all workers' time" if first["limits"] in ("prepare", "apply", "write", "start") else "the time"
+        found = f"{what}, by {first['limits']} on {first['resource']}: {first['shares'][first['limits']]:.0%} of {of}"
+    faster = first["rate_if_doubled"]
+    told = f"; twice as many: {faster:,.1f}/s" if faster is not None else ""
+    return [f"{found}.", f"Relief: {first['relief']}{told}."]
+
+
+def _cost(document: Document) -> list[str]:
+    total = document["cost"]["total"]
+    parts = [f"{total['cpu_s']:,.1f} CPU-s", *([f"{total['gpu_s']:,.1f} GPU-s"] if total["gpu_s"] else [])]
+    parts += [f"{total['bytes_read'] / 1e6:,.1f} MB read, {total['bytes_written'] / 1e6:,.1f} MB written"]
+    if "money" not in total:
+        return [f"Cost: {', '.join(parts)}."]
+    by_stage = {name: stage for name, stage in document["cost"]["stages"].items() if "money" in stage}
+    each = ", ".join(f"{name} {_money(stage['money'])}" for name, stage in by_stage.items())
+    clip = sum(stage["per_clip"]["money"] for stage in by_stage.values() if "per_clip" in stage)
+    currency = total["money"]["currency"]
+    per_clip = [f"{clip:.3g} {currency} a clip"] if clip else []
+    money = f"{_money(total['money'])} ({each})"
+    return [f"Cost: {', '.join([*parts, money, *per_clip])}."]
+
+
+def _money(bill: Document) -> str:
+    return f"{bill['total']:.3g} {bill['currency']}"
