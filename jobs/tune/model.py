@@ -1,0 +1,78 @@
+"""What trials say of settings that were not tried: a bottleneck model.
+
+By the utilization law (Denning and Buzen 1978) a stage that is busy for a share of the time at some rate could do that
+rate divided by the share. So one trial measures the capacity of every stage, not only of the one that limits it. How
+capacities go with the knobs is fitted (a quadratic in the logarithms of the knobs, by ridge regression), and a pipeline
+is as fast as its slowest stage, times what it loses between them, which is fitted too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.tune.space import Setting, Space
+
+Floats = NDArray[np.float64]
+_RIDGE = (0.01, 0.3)  # on linear and quadratic terms: effects are taken for log-linear until trials say otherwise
+_LEAST_BUSY = 1e-3
+_BUSY = 0.65  # below, the servers of every stage have nothing to do for a third of the time
+HAND_OVER = "hand-over"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial measured: units per second, and by stage the share of the time that it was at work, 0 to 1.
+
+    `failed` says why there is no rate, such as memory that did not suffice.
+    """
+
+    setting: Setting
+    units: int
+    rate: float
+    busy: Mapping[str, float]
+    seconds: float
+    failed: str = ""
+
+    @property
+    def limit(self) -> str:
+        """The stage that limits: the busiest, or HAND_OVER where none is busy and each waits for the others."""
+        busiest = max(self.busy, key=lambda stage: self.busy[stage], default=HAND_OVER)
+        return busiest if self.busy.get(busiest, 0.0) >= _BUSY else HAND_OVER
+
+    @property
+    def steady_rate(self) -> float:
+        """What the busiest stage could do if it never waited, as it hardly does in a run much longer than a trial."""
+        return self.rate / max([*self.busy.values(), _BUSY])
+
+
+def predicted(space: Space, outcomes: Sequence[Outcome], settings: Sequence[Setting]) -> Floats:
+    """The rate of each setting, units per second, as far as the trials tell."""
+    good = [outcome for outcome in outcomes if not outcome.failed]
+    tried, wanted = space.places([outcome.setting for outcome in good]), space.places(settings)
+    stages = sorted({stage for outcome in good for stage in outcome.busy})
+    rates = np.log([outcome.rate for outcome in good])
+    busy = np.log([[max(outcome.busy.get(stage, 0.0), _LEAST_BUSY) for stage in stages] for outcome in good])
+    capacities = rates[:, None] - busy
+    slowest = np.min([_fitted(tried, own, wanted) for own in capacities.T], axis=0)
+    lost = _fitted(tried, rates - capacities.min(axis=1), wanted)
+    expected: Floats = np.exp(slowest + np.minimum(lost, 0.0))
+    return expected
+
+
+def _fitted(tried: Floats, measured: Floats, wanted: Floats) -> Floats:
+    """Ridge regression of what was measured at some places, told at others. The mean is not shrunk."""
+    terms, knobs = _terms(tried), tried.shape[1]
+    penalty = np.diag(np.repeat(_RIDGE, knobs))
+    middle, mean = terms.mean(axis=0), measured.mean()
+    centred = terms - middle
+    slopes = np.linalg.solve(centred.T @ centred + penalty, centred.T @ (measured - mean))
+    told: Floats = mean + (_terms(wanted) - middle) @ slopes
+    return told
+
+
+def _terms(places: Floats) -> Floats:
+    return np.concatenate([places, places**2], axis=1)
