@@ -229,7 +229,7 @@ class Store:
         """
         written = self._sealed(fragments)
         checked = self.version(table)
-        if not {*range(since + 1, checked + 1)} <= {*self.versions(table)}:
+        if checked > since and not {*range(since + 1, checked + 1)} <= {*self.versions(table)}:
             raise compacted(table)
         for commit in self.commits(table, since):
             if commit.properties.get(RUN) != properties.get(RUN) and commit.operation not in HARMLESS:
