@@ -92,12 +92,12 @@ class Pipeline:
 
 
 PLANTED = {
-    "driver": {"driver_s": 1.6},
+    "driver": {"driver_s": 3.0},
     "read": {"read_s": 0.005},
     "decode": {"decode_s": 0.030},
     "workers": {"launch_s": 1.5},
     "gpu": {"gpu_s": 0.006},
-    "commit": {"commit_s": 1.6},
+    "commit": {"commit_s": 3.0},
     HAND_OVER: {"unit_gb": 0.004, "gpu_s": 0.003, "decode_s": 0.012},
 }
 
