@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,22 @@ class AdaptiveEncoder(Encoder, Protocol):
 
     def as_version(self, version: str) -> Encoder:
         """The encoder that makes vectors of `version`; itself where it cannot."""
+        ...
+
+
+Processor = Literal["any", "cpu", "gpu"]  # any: a GPU where one is visible
+
+
+@runtime_checkable
+class PlacedEncoder(Encoder, Protocol):
+    """An encoder that can compute on a GPU."""
+
+    def on(self, processor: Processor) -> Encoder:
+        """The encoder for a worker that has a GPU, or for one that has none though its machine may.
+
+        `gpu` may be asked for where there is none, by whoever plans for those that have one; what is computed here is
+        then computed on the CPU, as the GPU would.
+        """
         ...
 
 

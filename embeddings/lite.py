@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings.efficientnet import PACKAGE, SIZE, EfficientNetLite2
-from embeddings.encoder import InputSpec, WeightsMissing
+from embeddings.encoder import InputSpec, Processor, WeightsMissing
 from embeddings.minilm import DIM, MiniLM
 
 if TYPE_CHECKING:
@@ -56,15 +56,19 @@ class LiteEncoder:
     dim = DIM
     input = InputSpec("camera", SIZE, 4)  # four frames fit a CPU's caches: 8 or 1 cost a quarter more time
 
-    def __init__(self, head: str = "sum") -> None:
+    def __init__(self, head: str = "sum", processor: Processor = "any") -> None:
         if head not in get_args(Head):
             raise ValueError(f"lite:<head> takes {', '.join(get_args(Head))}, got {head!r}")
-        self._head = head
+        self._head, self._processor = head, processor
         self.name = "lite" if head == "sum" else f"lite:{head}"
         self.version = _version()
 
-    def __reduce__(self) -> tuple[type[LiteEncoder], tuple[str]]:
-        return type(self), (self._head,)
+    def __reduce__(self) -> tuple[type[LiteEncoder], tuple[str, Processor]]:
+        return type(self), (self._head, self._processor)
+
+    def on(self, processor: Processor) -> LiteEncoder:
+        """The encoder for workers with, or without, a GPU."""
+        return self if processor == self._processor else LiteEncoder(self._head, processor)
 
     def encode(self, batch: NDArray[np.uint8]) -> Floats:
         """uint8 (n, 260, 260, 3) to unit float32 (n, 384)."""
@@ -95,7 +99,7 @@ class LiteEncoder:
         import torch
 
         torch.set_num_threads(1)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device("cuda" if self._processor != "cpu" and torch.cuda.is_available() else "cpu")
         texts = torch.from_numpy(cached_class_texts(self.version, lambda: self._text_tower)).to(device)
         return EfficientNetLite2(device), texts, texts.mean(0)
 

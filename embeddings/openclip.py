@@ -13,6 +13,7 @@ in the process.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.encoder import InputSpec, WeightsMissing
+from embeddings.encoder import InputSpec, Processor, WeightsMissing
 
 if TYPE_CHECKING:
     import torch
@@ -62,29 +63,47 @@ class Device:
 class OpenClipEncoder:
     """Made from the model's name: finds weights and settings; each tower is loaded by itself when first used.
 
-    Loading sets torch to one thread, as every encoder here does. A GPU is used where one is visible: several processes
-    can share it, each with a model of its own. A pickle carries the name and the `precision` chosen when the encoder
-    was made, not the weights, so that all workers of a run compute alike. Raises WeightsMissing when weights cannot be
-    had and ValueError for a name that open_clip does not know.
+    Loading sets torch to one thread, as every encoder here does. A GPU is used where one is visible, unless `processor`
+    is "cpu": several processes can share it, each with a model of its own. A pickle carries the name and the
+    `precision` chosen when the encoder was made, not the weights, so that all workers of a run compute alike. Raises
+    WeightsMissing when weights cannot be had and ValueError for a name that open_clip does not know.
     """
 
-    def __init__(self, model: str, precision: Precision | None = None) -> None:
+    def __init__(self, model: str, precision: Precision | None = None, processor: Processor = "any") -> None:
         _forbid_downloads()
         self._argument = model
         self.name = f"openclip:{model}"
         self._source, named = split_precision(model)
         self._model_name, self._weights, config = _find(self._source)
-        self._device = this_device()
-        vision = config["vision_cfg"]
-        self.precision: Precision = precision or named or auto_precision(vision, self._device)
+        self._vision, self._fixed = config["vision_cfg"], precision or named
         self.dim = int(config["embed_dim"])
-        size = vision.get("image_size", 224)
+        self._digest = _digest(self._weights, config)
+        self._settle(self._fixed, processor)
+
+    def _settle(self, precision: Precision | None, processor: Processor) -> None:
+        """What to compute in, and where."""
+        self._processor, self._device = processor, this_device(processor)
+        self.precision: Precision = precision or auto_precision(self._vision, self._device)
+        size = self._vision.get("image_size", 224)
         rows = self._device.batch(self.precision)
         self.input = InputSpec("camera", int(size if isinstance(size, int) else min(size)), rows)
-        self.version = f"{_METHOD}-{_digest(self._weights, config)}-{self.precision}"
+        self.version = f"{_METHOD}-{self._digest}-{self.precision}"
 
-    def __reduce__(self) -> tuple[type[OpenClipEncoder], tuple[str, str]]:
-        return type(self), (self._argument, self.precision)
+    def _variant(self, precision: Precision | None, processor: Processor) -> OpenClipEncoder:
+        """The same weights, used otherwise; their file is not read again."""
+        other = copy.copy(self)
+        for loaded in ("_image_tower", "_text_tower"):
+            other.__dict__.pop(loaded, None)
+        other._settle(precision, processor)
+        return other
+
+    def __reduce__(self) -> tuple[type[OpenClipEncoder], tuple[str, str, str]]:
+        return type(self), (self._argument, self.precision, self._processor)
+
+    def on(self, processor: Processor) -> OpenClipEncoder:
+        """The encoder for workers with, or without, a GPU: in what their processor is fast in, if nothing else is
+        said."""
+        return self if processor == self._processor else self._variant(self._fixed, processor)
 
     def as_version(self, version: str) -> OpenClipEncoder:
         """The encoder of these weights that makes vectors of `version`; itself if no other precision does.
@@ -97,7 +116,7 @@ class OpenClipEncoder:
         named = split_precision(self._argument)[1]
         if named or precision not in others or stamp != self.version.rpartition("-")[0]:
             return self
-        return OpenClipEncoder(self._argument, cast(Precision, precision))
+        return self._variant(cast(Precision, precision), self._processor)
 
     def encode(self, batch: NDArray[np.uint8]) -> Floats:
         """uint8 (n, size, size, 3) to unit float32 (n, dim). Normalised with the model's own mean and deviation."""
@@ -184,14 +203,19 @@ def auto_precision(vision: dict[str, Any], device: Device) -> Precision:
     return device.fast if steady else "fp32"
 
 
-def this_device() -> Device:
-    """The first visible GPU (CUDA_VISIBLE_DEVICES, which Ray sets for each worker), else the CPU."""
+def this_device(processor: Processor = "any") -> Device:
+    """The first visible GPU (CUDA_VISIBLE_DEVICES, which Ray sets for each worker), else the CPU.
+
+    For `gpu` where there is none: this CPU, that computes in what a GPU would.
+    """
     import torch
 
-    if torch.cuda.is_available():
+    if processor != "cpu" and torch.cuda.is_available():
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Device("cuda", "bf16")
         return Device("cuda", "fp16" if torch.cuda.get_device_capability() >= (7, 0) else "fp32")  # tensor cores
+    if processor == "gpu":
+        return Device("cpu", "bf16")
     able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases do not say
     return Device("cpu", "bf16" if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "fp32")
 

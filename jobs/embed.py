@@ -42,7 +42,8 @@ class EmbedConfig(JobConfig):
 
     def embed_stage(self, store: Store) -> EmbedStage:
         """The stage this config asks for. Raises UsageError or MinerError before anything is written."""
-        return EmbedStage.of(store, self.encoder, self.views, Sizes(self.num_gpus, self.batch_size, self.block_size))
+        sizes = Sizes(self.num_gpus, self.batch_size, self.block_size)
+        return EmbedStage.of(store, self.encoder, self.views, sizes, in_process=self.executor == "local")
 
 
 def embedded(lake: Lake, config: EmbedConfig, encoders: Sequence[str]) -> Report:

@@ -21,56 +21,22 @@ from typing import Any
 
 import pyarrow as pa
 
+from jobs.blocks import Applying, Whole, packed, prepare, whole
 from jobs.resources import places, shown, too_small
 from miner.disk import AGAIN, DiskError, room
 from miner.errors import MinerError
 from miner.executor import Executor, replace_rows
-from miner.runlog import one_line
 from miner.stage import Part, Reduction, Stage
 from miner.store import Store
-from miner.worker import BlockWorker, Receipt, failed
+from miner.worker import Receipt
 
 _CPUS_PER_ACTOR = 0.9  # a whole CPU each would leave none for Ray Data's own tasks, which then wait for ever
 _RESTARTS = 1
 _KNOCK_S = 2.0
 _ANSWER_S = 60.0
 _NODES_S = 2.0
+_ROW_BY_ROW = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
 _THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-
-
-class _RayWorker:
-    """A `BlockWorker` behind Ray Data: a row with a block in, its pickled receipt out. Made once per actor."""
-
-    def __init__(self, stage: Stage, store: Store, unit_timeout_s: float) -> None:
-        # An exception here would make Ray start the actor again and again: it becomes the receipt of the first block.
-        self._broken: Exception | None = None
-        try:
-            self._worker = BlockWorker(stage, store, unit_timeout_s, may_end_process=True)
-        except Exception as error:
-            self._broken = error
-
-    def __call__(self, row: pa.Table) -> pa.Table:
-        block = pa.Table.from_struct_array(row["block"].combine_chunks().flatten())
-        if self._broken is None:
-            receipt = self._worker(block)
-        else:
-            receipt = failed(tuple(block["key"].to_pylist()), self._broken, _as_told(self._broken))
-        return pa.table({"receipt": pa.array([pickle.dumps(receipt)], pa.large_binary())})
-
-
-def _as_told(error: Exception) -> MinerError:
-    return error if isinstance(error, MinerError) else MinerError(f"a worker cannot start: {one_line(error)}")
-
-
-def _work(row: pa.Table, stage: Stage, store: Store, unit_timeout_s: float) -> pa.Table:
-    """The same for stages that are cheap to make: in a task, whose process Ray reuses for the next stage."""
-    return _RayWorker(stage, store, unit_timeout_s)(row)
-
-
-def _packed(block: pa.Table) -> pa.Table:
-    """A block as one row: with GPUs Ray Data wants a number of rows per call, and two blocks must never share one."""
-    units = block.to_struct_array().combine_chunks()
-    return pa.table({"block": pa.ListArray.from_arrays(pa.array([0, len(units)], pa.int32()), units)})
 
 
 @dataclass
@@ -106,19 +72,16 @@ class RayExecutor(Executor):
         fitting = self._fitting(ray, stage, need)
         nodes, missing = _alive(ray), len(blocks)
         try:
-            source = ray.data.from_arrow_refs([ray.put(_packed(block)) for block in blocks])
+            source = ray.data.from_arrow_refs([ray.put(packed(block)) for block in blocks])
             with warnings.catch_warnings():
                 # Without a limit on retries a unit that kills its worker hangs Ray Data; 2.60 has no other way to give
                 # it.
                 warnings.simplefilter("ignore", RayDeprecationWarning)
-                receipts = source.map_batches(
-                    **self._placement(stage, store, min(fitting, self.workers), len(blocks)),
-                    batch_size=1,
-                    batch_format="pyarrow",
-                    zero_copy_batch=True,
-                    num_gpus=need.get("GPU", 0),
-                    memory=need.get("memory"),
-                )
+                if stage.num_gpus:
+                    source = source.map_batches(**self._preparing(stage, store), **_ROW_BY_ROW)
+                at_once = min(fitting, self.num_workers or (fitting if stage.num_gpus else self.workers))
+                placement = self._placement(stage, store, at_once, len(blocks))
+                receipts = source.map_batches(**placement, **_ROW_BY_ROW, memory=need.get("memory"))
             for batch in receipts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 missing -= len(batch)
                 yield from (pickle.loads(receipt) for receipt in batch["receipt"].to_pylist())
@@ -151,8 +114,8 @@ class RayExecutor(Executor):
     def _need(self, stage: Stage) -> dict[str, float]:
         """What a worker of a stage asks of its node, in Ray's words."""
         need = {"CPU": _CPUS_PER_ACTOR if stage.loads else 1.0}
-        if stage.num_gpus:
-            need["GPU"] = stage.num_gpus
+        if stage.num_gpus:  # whose CPUs are for those that prepare
+            need = {"GPU": stage.num_gpus}
         if self.memory_gb:
             need["memory"] = self.memory_gb * 1e9
         return need
@@ -171,25 +134,35 @@ class RayExecutor(Executor):
         return fitting
 
     def _placement(self, stage: Stage, store: Store, fitting: int, blocks: int) -> dict[str, Any]:
-        """Actors for a stage that loads something; tasks, which reuse processes, for another."""
+        """Actors for a stage that loads something or has GPUs; tasks, which reuse processes, for another."""
         import ray.data
 
-        made_with = (stage, store, self.unit_timeout_s)
-        if not stage.loads:
-            tasks = {"compute": ray.data.TaskPoolStrategy(self.num_workers)} if self.num_workers else {}
-            return {"fn": _work, "fn_args": made_with, "num_cpus": 1, "max_retries": _RESTARTS, **tasks}
-
+        if not stage.loads and not stage.num_gpus:
+            return self._tasks(whole, stage, store, self.num_workers)
         return {
-            "fn": _RayWorker,
-            "fn_constructor_args": made_with,
+            "fn": Applying if stage.num_gpus else Whole,
+            "fn_constructor_args": (stage, store, self.unit_timeout_s),
             "compute": ray.data.ActorPoolStrategy(
                 min_size=min(fitting, blocks),
                 max_size=min(self.num_workers or blocks, blocks) if self.wait_nodes_s else min(fitting, blocks),
             ),
-            "num_cpus": _CPUS_PER_ACTOR,
+            "num_cpus": 0 if stage.num_gpus else _CPUS_PER_ACTOR,
+            "num_gpus": stage.num_gpus,
             "max_restarts": -1,  # an actor that is not started again would leave its blocks waiting for ever
             "max_task_retries": _RESTARTS,
         }
+
+    def _preparing(self, stage: Stage, store: Store) -> dict[str, Any]:
+        """Tasks for the first half of the work of a stage with GPUs; what they prepare waits in the object store, and
+        Ray Data starts no more of them than it has room for."""
+        return self._tasks(prepare, stage, store, self.decode_workers)
+
+    def _tasks(self, fn: Callable[..., pa.Table], stage: Stage, store: Store, at_once: int | None) -> dict[str, Any]:
+        import ray.data
+
+        pool = {"compute": ray.data.TaskPoolStrategy(at_once)} if at_once else {}
+        made_with = (stage, store, self.unit_timeout_s)
+        return {"fn": fn, "fn_args": made_with, "num_cpus": 1, "max_retries": _RESTARTS, **pool}
 
     def _connect(self) -> Any:
         """Ray itself, up and running: imported and started when there is something to run."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embeddings.encoder import Encoder, encode_all, encode_sweeps, slug
+from embeddings.encoder import Encoder, InputSpec, Processor, encode_all, encode_sweeps, slug
 from miner.decode import Recordings
 from miner.decode.image import Picture
 from miner.decode.quality import is_of_another_size, quality_of
@@ -47,6 +48,8 @@ _READING = [
 DEFAULT_ENCODERS = {"camera": "lite", "lidar": "descriptor"}
 DEFAULT_VIEWS = "whole+tiles"
 _BATCH, _BATCH_BYTES = 32, 128 << 20
+_GPU_BATCH, _PREPARED_BYTES = 256, 128 << 20  # a GPU may be elsewhere, and what encoders want there be unknown here
+_USUAL_FRAME = (1600, 900)
 _FACTS = ("sha256", "num_bytes", "width", "height", "num_points", "sharpness", "exposure", "phash", "flags")
 
 
@@ -85,6 +88,7 @@ class EmbedStage(Stage):
     views: str = DEFAULT_VIEWS
     sizes: Sizes = Sizes()
     versions: tuple[str, ...] = ()
+    processor: Processor = "any"
     name = "embed"
     loads = True
 
@@ -92,24 +96,39 @@ class EmbedStage(Stage):
     def loaded(self) -> tuple[Encoder, ...]:
         """The encoders, in `versions` where given. Raises UsageError (unknown name) or MinerError (not to be had)."""
         versions = self.versions or (None,) * len(self.encoders)
-        loaded = tuple(get_encoder(*each) for each in zip(self.encoders, versions, strict=True))
+        loaded = tuple(
+            get_encoder(name, version, self.processor) for name, version in zip(self.encoders, versions, strict=True)
+        )
         for encoder, version in zip(loaded, versions, strict=True):
             if version is not None and encoder.version != version:
                 raise MinerError(f"encoder {encoder.name!r} is {encoder.version} here, the run wants {version}")
         return loaded
+
+    @cached_property
+    def inputs(self) -> dict[str, InputSpec]:
+        """What each encoder takes, by its name."""
+        return {encoder.name: encoder.input for encoder in self.loaded}
 
     @property
     def batch_size(self) -> int:  # type: ignore[override]
         """As many readings as the hungriest encoder takes at once, but fewer where one is large, as sweeps are."""
         if self.sizes.batch:
             return self.sizes.batch
-        inputs = [encoder.input for encoder in self.loaded]
-        largest = max(math.prod(each.shape[1:]) * np.dtype(each.dtype).itemsize for each in inputs)
-        return max(_BATCH, min(max(each.batch for each in inputs), _BATCH_BYTES // largest))
+        largest = max(_bytes_of(each) for each in self.inputs.values())
+        wanted = _GPU_BATCH if self.num_gpus else max(each.batch for each in self.inputs.values())
+        return max(_BATCH, min(wanted, _BATCH_BYTES // largest))
 
     @property
     def block_size(self) -> int:  # type: ignore[override]
-        return self.sizes.block or 4 * self.batch_size
+        if self.sizes.block or not self.num_gpus:
+            return self.sizes.block or 4 * self.batch_size
+        return max(1, min(4 * self.batch_size, *(self._prepared_at_once(each) for each in self.inputs.values())))
+
+    def _prepared_at_once(self, spec: InputSpec) -> int:
+        """How many readings fit into a prepared block, so many that they fill batches on a GPU."""
+        views = 1 if spec.modality == "lidar" else len(regions(*_USUAL_FRAME, self.views))
+        rows = _PREPARED_BYTES // _bytes_of(spec)
+        return (rows // _GPU_BATCH * _GPU_BATCH or rows) // views
 
     @property
     def fixed_blocks(self) -> bool:  # type: ignore[override]
@@ -122,7 +141,7 @@ class EmbedStage(Stage):
     @property
     def modalities(self) -> tuple[str, ...]:
         """The kinds of readings the encoders take, each once."""
-        return tuple(sorted({encoder.input.modality for encoder in self.loaded}))
+        return tuple(sorted({each.modality for each in self.inputs.values()}))
 
     @cached_property
     def outputs(self) -> tuple[Output, ...]:  # type: ignore[override]
@@ -136,24 +155,35 @@ class EmbedStage(Stage):
         return Output(table_of(encoder.name), schema, "sample_data_id", "part = 0", kind)
 
     def __getstate__(self) -> dict[str, Any]:
+        """Without the weights; `inputs` is all that `prepare` needs of the encoders."""
         versions = tuple(encoder.version for encoder in self.loaded)
-        return {"encoders": self.encoders, "views": self.views, "sizes": self.sizes, "versions": versions}
+        made_of = {each.name: getattr(self, each.name) for each in fields(self)}
+        return made_of | {"versions": versions, "inputs": self.inputs}
 
     @classmethod
     def of(
-        cls, store: Store, encoders: Sequence[str] = (), views: str | None = None, sizes: Sizes = Sizes()
+        cls,
+        store: Store,
+        encoders: Sequence[str] = (),
+        views: str | None = None,
+        sizes: Sizes = Sizes(),
+        in_process: bool = True,
     ) -> EmbedStage:
         """A checked stage that fits the lake: encoders are `default_encoders`, views the tables' own if not given.
 
+        In this process a GPU that it sees is used; workers of their own have those they are given.
+
         Raises UsageError for unknown names and for views or encoder versions other than a table's.
         """
-        found = {each.name: each for each in map(get_encoder, encoders or default_encoders(store))}  # by one name each
+        processor: Processor = "any" if in_process else "gpu" if sizes.num_gpus else "cpu"
+        names = encoders or default_encoders(store)
+        found = {each.name: each for each in (get_encoder(name, None, processor) for name in names)}  # by one name each
         stored = {name: store.schema(table_of(name)).metadata for name in found if store.exists(table_of(name))}
         known = sorted({each[b"views"].decode() for each in stored.values() if each[b"modality"] == b"camera"})
         held = {name: metadata[b"version"].decode() for name, metadata in stored.items()}
         loaded = tuple(in_version(each, held.get(name)) for name, each in found.items())
         versions = tuple(each.version for each in loaded)
-        stage = cls(tuple(found), views or (known[0] if known else DEFAULT_VIEWS), sizes, versions)
+        stage = cls(tuple(found), views or (known[0] if known else DEFAULT_VIEWS), sizes, versions, processor)
         object.__setattr__(stage, "loaded", loaded)  # to load them costs reading their weights
         stage.check()
         for encoder, output in zip(stage.loaded, stage.outputs, strict=False):
@@ -216,7 +246,7 @@ class EmbedStage(Stage):
                 except BadInput as bad:
                     failures[place] = bad
         columns = {name: ASSETS.field(name).type for name in _FACTS} | {"regions": pa.list_(REGION)}
-        columns |= {f"input:{encoder.name}": pa.large_binary() for encoder in self.loaded}
+        columns |= {f"input:{name}": pa.large_binary() for name in self.inputs}
         for name, kind in columns.items():
             units = units.append_column(name, pa.array([cell.get(name) for cell in cells], kind))
         return with_failures(units, failures)
@@ -236,25 +266,25 @@ class EmbedStage(Stage):
         if intrinsic and is_of_another_size(frame.width, frame.height, intrinsic):
             cell["flags"] = ["size-mismatch"]
         pixels = None
-        for encoder in sorted(self._of("camera"), key=lambda encoder: encoder.input.size):
-            side = min_side_for(encoder.input.size)
+        for name, size in sorted(self._sizes_of("camera"), key=itemgetter(1)):
+            side = min_side_for(size)
             if pixels is None:
                 pixels = frame.decode(side)
                 cell |= quality_of(pixels)
             elif min(pixels.shape[:2]) <= side and pixels.shape[:2] != (frame.height, frame.width):
                 pixels = frame.decode(side)  # else it is what decoding with this side would give
-            cell[f"input:{encoder.name}"] = crop_views(pixels, parts, encoder.input.size).tobytes()
+            cell[f"input:{name}"] = crop_views(pixels, parts, size).tobytes()
         return cell
 
     def _sweep(self, sweep: Sweep) -> dict[str, Any]:
         cell: dict[str, Any] = {"num_points": len(sweep.points), "regions": [None]}
         cell["flags"] = ["dropped-points"] if sweep.dropped else []
-        for encoder in self._of("lidar"):
-            cell[f"input:{encoder.name}"] = sweep_points(sweep, encoder.input.size).tobytes()
+        for name, size in self._sizes_of("lidar"):
+            cell[f"input:{name}"] = sweep_points(sweep, size).tobytes()
         return cell
 
-    def _of(self, modality: str) -> list[Encoder]:
-        return [encoder for encoder in self.loaded if encoder.input.modality == modality]
+    def _sizes_of(self, modality: str) -> list[tuple[str, int]]:
+        return [(name, spec.size) for name, spec in self.inputs.items() if spec.modality == modality]
 
     def _embed(self, units: pa.Table, wanted: frozenset[str]) -> Outcome:
         rows: dict[str, pa.Table] = {}
@@ -290,6 +320,11 @@ def sweep_points(sweep: Sweep, size: int) -> NDArray[np.float32]:
     if "intensity" in sweep.fields:
         seen[:, 3] = points[:, sweep.fields.index("intensity")]
     return seen
+
+
+def _bytes_of(spec: InputSpec) -> int:
+    """Of one frame or sweep as an encoder takes it."""
+    return math.prod(spec.shape[1:]) * np.dtype(spec.dtype).itemsize
 
 
 def _place(reading: dict[str, Any]) -> tuple[str, int]:

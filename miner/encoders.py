@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from embeddings.encoder import AdaptiveEncoder, Encoder, WeightsMissing, load_encoder
+from embeddings.encoder import AdaptiveEncoder, Encoder, PlacedEncoder, Processor, WeightsMissing, load_encoder
 from embeddings.plugins import UnknownPlugin, plugin_names
 from miner.errors import MinerError, UnknownName, UsageError
 
 
-def get_encoder(name: str, version: str | None = None) -> Encoder:
-    """The encoder `name`, in `version` where it can be had here: whoever needs it compares.
+def get_encoder(name: str, version: str | None = None, processor: Processor = "any") -> Encoder:
+    """The encoder `name` for a processor, in `version` where it can be had here: whoever needs it compares.
 
     Raises UnknownName for an unknown one, MinerError when its weights cannot be had.
     """
     try:
-        return in_version(load_encoder(name), version)
+        encoder = load_encoder(name)
+        if isinstance(encoder, PlacedEncoder):
+            encoder = encoder.on(processor)
+        return in_version(encoder, version)
     except UnknownPlugin as error:
         raise UnknownName.of("encoder", name.partition(":")[0], plugin_names("miner.encoders")) from error
     except ValueError as error:  # what follows the colon makes no sense to the encoder

@@ -141,7 +141,8 @@ class Lake:
         whole+tiles (the default, unless the lake has others); `num_gpus` per worker. `batch_size` is readings in the
         memory of a worker, `block_size` readings of a task and a data file: speed alone depends on them.
         """
-        stage = EmbedStage.of(self.store, encoders, views, Sizes(num_gpus, batch_size, block_size))
+        sizes = Sizes(num_gpus, batch_size, block_size)
+        stage = EmbedStage.of(self.store, encoders, views, sizes, self.executor.in_process)
         config = {"encoders": list(stage.encoders), "views": stage.views, "num_gpus": num_gpus}
         return self.executor.map(stage, self.store, self._run("embed", config))
 

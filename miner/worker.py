@@ -7,10 +7,11 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +26,8 @@ from miner.schema import key_of
 from miner.stage import Apply, Failure, Outcome, Prepare, Stage
 from miner.store import Store, one_of
 from miner.usage import Clock, Meter, Usage
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,19 @@ class Receipt:
 class BlockWorker:
     """Does a block of units in a worker: prepare, apply, write. Made once per worker, called for many blocks.
 
-    `unit_timeout_s` is for each unit; `may_end_process` see `miner.limits.watched`.
+    `unit_timeout_s` is for each unit; `may_end_process` see `miner.limits.watched`; `prepare` takes the place of the
+    stage's.
     """
 
     def __init__(
-        self, stage: Stage, store: Store, unit_timeout_s: float = UNIT_TIMEOUT_S, may_end_process: bool = False
+        self,
+        stage: Stage,
+        store: Store,
+        unit_timeout_s: float = UNIT_TIMEOUT_S,
+        may_end_process: bool = False,
+        prepare: Prepare | None = None,
     ) -> None:
-        self._stage, self._store = stage, store
+        self._stage, self._store, self._given = stage, store, prepare
         self._unit_timeout_s, self._may_end_process = unit_timeout_s, may_end_process
         began_s, began_cpu_s = time.perf_counter(), time.process_time()
         self._begin()
@@ -64,28 +73,17 @@ class BlockWorker:
         """The receipt of a block (units that all lack the same outputs); never raises for what is in the data."""
         meter = Meter()
         with self._clock.running() as share:
-            receipt = self._watched(block, meter)
-        usage = meter.usage(len(block), share.cpu_s, self._stage.num_gpus, share.idle_s)
-        return replace(receipt, usage=usage + next(self._untold, Usage()), worker=_own_name())
-
-    def _watched(self, block: pa.Table, meter: Meter) -> Receipt:
+            work = partial(self._receipt, meter=meter)
+            done, stuck = without_stuck(work, block, self._unit_timeout_s, self._may_end_process, self._begin)
         keys = tuple(block["key"].to_pylist())
-        receipt, stuck, rest = Receipt(keys), [], block
-        while len(rest):
-            try:
-                receipt = watched(partial(self._receipt, rest, meter), self._unit_timeout_s, self._may_end_process)
-                break
-            except Stuck as error:  # the others are done anew, without it
-                own = pc.equal(rest["key"], error.key)
-                [scene_id] = rest.filter(own)["scene_id"].to_pylist()
-                stuck.append(Failure(error.key, scene_id, "timed-out", error.detail))
-                rest = rest.filter(pc.invert(own))
-                self._begin()  # the thread that is stuck may come back to what it has
-        return replace(receipt, units=keys, failures=[*receipt.failures, *stuck])
+        receipt = done or Receipt(keys)
+        usage = meter.usage(len(block), share.cpu_s, self._stage.num_gpus, share.idle_s)
+        usage += next(self._untold, Usage())
+        return replace(receipt, units=keys, failures=[*receipt.failures, *stuck], usage=usage, worker=_own_name())
 
     def _begin(self) -> None:
         _ = self._stage.outputs  # loads what the stage is described by, weights too: now, not with the first block
-        self._prepare: Prepare = self._stage.prepare(self._store)
+        self._prepare: Prepare = self._given or self._stage.prepare(self._store)
         self._apply: Apply = self._stage.apply(self._store)
 
     def _receipt(self, block: pa.Table, meter: Meter) -> Receipt:
@@ -101,7 +99,7 @@ class BlockWorker:
             meter.bytes_written += sum(map(data_bytes, chain.from_iterable(fragments.values())))
             failpoint("worker:written")
         except Exception as error:  # whatever it is, the driver isolates the unit that causes it
-            return failed(keys, error, _fatal(error, self._store), self._store.storage_options)
+            return failed(keys, error, fatal(error, self._store), self._store.storage_options)
         counts = {table: len(part) for table, part in rows.items()}
         return Receipt(keys, fragments, counts, failures)
 
@@ -126,6 +124,8 @@ class BlockWorker:
     def _applied(self, prepared: pa.Table, wanted: frozenset[str]) -> Outcome:
         if "failure" not in prepared.column_names:
             return self._apply(prepared, wanted)
+        if prepared["failure"].null_count == len(prepared):  # filtering copies
+            return self._apply(prepared.drop_columns("failure"), wanted)
         bad = prepared.filter(pc.is_valid(prepared["failure"])).select(["key", "scene_id", "failure"]).to_pylist()
         failures = [Failure(row["key"], row["scene_id"], **row["failure"]) for row in bad]
         good = prepared.filter(pc.is_null(prepared["failure"])).drop_columns("failure")
@@ -155,6 +155,24 @@ class BlockWorker:
         return rows.filter(pc.invert(pc.is_in(rows[key], there[key])))
 
 
+def without_stuck(
+    work: Callable[[pa.Table], T], block: pa.Table, limit_s: float, may_end_process: bool, again: Callable[[], None]
+) -> tuple[T | None, list[Failure]]:
+    """What `work` makes of a block, and the units that it is stuck at: the others are done anew without them, after
+    `again`. None where no unit is left."""
+    stuck: list[Failure] = []
+    while len(block):
+        try:
+            return watched(partial(work, block), limit_s, may_end_process), stuck
+        except Stuck as error:
+            own = pc.equal(block["key"], error.key)
+            [scene_id] = block.filter(own)["scene_id"].to_pylist()
+            stuck.append(Failure(error.key, scene_id, "timed-out", error.detail))
+            block = block.filter(pc.invert(own))
+            again()  # the thread that is stuck may come back to what it has
+    return None, stuck
+
+
 def failed(
     keys: tuple[str, ...], error: Exception, fatal: MinerError | None, options: Mapping[str, str] | None = None
 ) -> Receipt:
@@ -163,7 +181,7 @@ def failed(
     return Receipt(keys, reason=reason, cause=cause, trace="".join(traceback.format_exception(error)), fatal=fatal)
 
 
-def _fatal(error: Exception, store: Store) -> MinerError | None:
+def fatal(error: Exception, store: Store) -> MinerError | None:
     """The error if no unit is to blame, so that retrying cannot help: the caller's mistake, a full disk, no right to a
     table."""
     if isinstance(error, MinerError):

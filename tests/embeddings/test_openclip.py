@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from embeddings.encoder import WeightsMissing, encode_all, load_encoder
+from embeddings.encoder import PlacedEncoder, WeightsMissing, encode_all, load_encoder
 from embeddings.openclip import Device, OpenClipEncoder, Precision, auto_precision, split_precision, this_device
 from tests.pictures import noise, picture
 
@@ -157,6 +157,23 @@ def test_one_precision_for_all_workers_of_a_run(vit: str) -> None:
     assert here.as_version("2-000000000000-fp16") is here and here.as_version("imported") is here
     named = OpenClipEncoder(f"{vit}@bf16")
     assert named.as_version(made.version) is named
+
+
+def test_a_worker_without_a_gpu_leaves_that_of_its_machine_alone(vit: str) -> None:
+    import torch
+
+    here = OpenClipEncoder(vit)
+    assert here.on("any") is here
+    cpu, gpu = here.on("cpu"), here.on("gpu")
+    assert isinstance(cpu, PlacedEncoder) and cpu._device == this_device("cpu") and cpu._device.kind == "cpu"
+    assert gpu.precision in ("bf16", "fp16") and OpenClipEncoder(f"{vit}@fp32").on("gpu").precision == "fp32"
+    assert gpu.version.rpartition("-")[0] == here.version.rpartition("-")[0]
+    again = pickle.loads(pickle.dumps(cpu))
+    assert (again.version, again._device) == (cpu.version, cpu._device)
+    if not torch.cuda.is_available():
+        same = cpu.as_version(gpu.version)
+        assert isinstance(same, OpenClipEncoder)
+        np.testing.assert_array_equal(gpu.encode_text(["a van"]), same.encode_text(["a van"]))
 
 
 def test_towers_are_loaded_apart_and_converted(vit: str) -> None:

@@ -17,7 +17,7 @@ from miner.clips import CutStage
 from miner.errors import BadInput, MinerError
 from miner.limits import limited
 from miner.schema import CLIPS
-from miner.stage import Apply, Failure, Outcome, Output, Stage
+from miner.stage import Apply, Failure, Outcome, Output, Prepare, Stage, with_failures
 from miner.store import Store
 
 FOR_EVER_S = 10_000
@@ -39,7 +39,8 @@ HANGS: dict[str, Callable[[], Any]] = {
 class OneClipStage(Stage):
     """One clip per scene, but on each of the `victims` it does what `fault` says: raise, die, forget, fail, ...
 
-    `flag` is a file that is there once a worker has died of `die-once`; `pause_s` is what each unit takes.
+    `flag` is a file that is there once a worker has died of `die-once`; `pause_s` is what each unit takes. With `early`
+    it misbehaves while it prepares.
     """
 
     victims: tuple[str, ...] = ()
@@ -48,6 +49,7 @@ class OneClipStage(Stage):
     pause_s: float = 0.0
     loads: bool = False
     num_gpus: float = 0.0
+    early: bool = False
     name = "one-clip"
     unit = "scene_id"
     outputs = (Output("clips", CLIPS, "scene_id"),)
@@ -62,6 +64,13 @@ class OneClipStage(Stage):
     def units(self, store: Store, scene_filter: str, scene_ids: pa.Array) -> pa.Table:
         return CutStage().units(store, scene_filter, scene_ids)
 
+    def prepare(self, store: Store) -> Prepare:
+        return self._prepared if self.early else lambda units: units
+
+    def _prepared(self, units: pa.Table) -> pa.Table:
+        bad = {each.key: BadInput(each.reason, each.detail) for each in self._act(units["key"].to_pylist())}
+        return with_failures(units, [bad.get(key) for key in units["key"].to_pylist()])
+
     def apply(self, store: Store) -> Apply:
         if self.fault == "no-weights":
             raise MinerError("the weights of 'one' are missing: no file one.pt", "Put it there.")
@@ -71,8 +80,17 @@ class OneClipStage(Stage):
 
     def _clips(self, units: pa.Table, wanted: frozenset[str]) -> Outcome:
         keys = units["key"].to_pylist()
-        failures = []
         time.sleep(self.pause_s * len(keys))
+        failures = [] if self.early else self._act(keys)
+        if self.fault == "empty" and set(self.victims) & set(keys):
+            return Outcome({})
+        keys = [key for key in keys if self.early or self.fault == "die-once" or key not in self.victims]
+        rows = [{"clip_id": key, "scene_id": key, "start_ns": 0, "end_ns": 1, "recipe": "one"} for key in keys]
+        return Outcome({"clips": pa.Table.from_pylist(rows, schema=CLIPS)}, failures)
+
+    def _act(self, keys: list[str]) -> list[Failure]:
+        """What becomes of the victims among some units."""
+        failures = []
         for victim in sorted(set(self.victims) & set(keys)):
             if self.fault == "die" or (self.fault == "die-once" and _first(self.flag)):
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -85,14 +103,9 @@ class OneClipStage(Stage):
                 raise ValueError("cannot digest it")
             if self.fault == "bad-input":
                 raise BadInput("bad-taste", f"{victim} is bad")
-            if self.fault == "empty":
-                return Outcome({})
             if self.fault in ("fail", "missing-file"):
                 failures.append(Failure(victim, victim, self.fault, "it is bad"))
-            if self.fault != "die-once":
-                keys.remove(victim)
-        rows = [{"clip_id": key, "scene_id": key, "start_ns": 0, "end_ns": 1, "recipe": "one"} for key in keys]
-        return Outcome({"clips": pa.Table.from_pylist(rows, schema=CLIPS)}, failures)
+        return failures
 
 
 def _first(flag: str) -> bool:

@@ -245,7 +245,7 @@ def test_memory_nobody_has_is_told_at_once(ray_executor: RayExecutor, store: Sto
 def test_a_gpu_nobody_has_is_told_at_once(ray_executor: RayExecutor, store: Store) -> None:
     write_scenes(store, 2)
     with pytest.raises(
-        MinerError, match="asks for 1 CPU, 2 GPU a worker; no node of the cluster has so much: 2 CPU, 1 GPU"
+        MinerError, match="asks for 0 CPU, 2 GPU a worker; no node of the cluster has so much: 2 CPU, 1 GPU"
     ):
         ray_executor.map(OneClipStage(num_gpus=2.0), store, Run("test"))
 

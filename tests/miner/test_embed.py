@@ -306,6 +306,25 @@ def test_bad_frames_are_no_business_of_the_lidar(drives: Path, tmp_path: Path) -
     assert (again.done_before, again.written, again.quarantined) == (6, 0, 6)
 
 
+def test_encoders_are_for_the_processor_that_workers_are_given(lake: Lake) -> None:
+    """A machine may have a GPU that its workers were not given: they would all load their models onto it."""
+    of = [
+        EmbedStage.of(lake.store, ["lite"], None, Sizes(num_gpus), in_process)
+        for num_gpus, in_process in ((0.0, True), (0.0, False), (0.5, False))
+    ]
+    assert [stage.processor for stage in of] == ["any", "cpu", "gpu"]
+    there = pickle.loads(pickle.dumps(of[1]))
+    assert there.loaded[0]._processor == "cpu" and there.inputs == of[1].inputs
+
+
+def test_a_prepared_block_is_of_bounded_size(lake: Lake) -> None:
+    [camera] = EmbedStage.of(lake.store, ["lite"], "whole", Sizes(0.5), False).inputs.values()
+    for views, rows in (("whole", 1), ("whole+tiles", 3)):
+        stage = EmbedStage.of(lake.store, ["lite"], views, Sizes(0.5), False)
+        assert 50e6 < stage.block_size * rows * camera.size**2 * 3 < 135e6
+    assert EmbedStage(("lite", "descriptor"), sizes=Sizes(0.5)).block_size >= 1
+
+
 def test_a_batch_fits_in_memory(drives: Path) -> None:
     """An encoder may want hundreds of frames at once; as many of the longest sweeps would be a gigabyte."""
     stage = EmbedStage(("hashing", "descriptor"), "whole")
