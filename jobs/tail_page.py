@@ -31,13 +31,35 @@ def _line(entry: dict[str, Any]) -> str:
     rate = _rate(entry)
     family = f"  [{entry['parent']}]" if entry.get("parent") else ""
     size = f"{entry['events']:>6,} events {entry['clips']:>6,} clips {entry['scenes']:>5,} drives"
-    return f"{size}  {rate:<32}  {shown_name(entry)}{family}  {entry['examples'][0]}"
+    often = f"  {said}" if (said := _where(entry)) else ""
+    return f"{size}  {rate:<32}  {shown_name(entry)}{family}{often}  {entry['examples'][0]}"
 
 
 def _rate(entry: Mapping[str, Any]) -> str:
     if entry["per_hour"] is None:
         return ""
     return f"{entry['per_hour']:.3g} an hour ({entry['low']:.2g} to {entry['high']:.2g})"
+
+
+def _per_km(entry: Mapping[str, Any]) -> str:
+    if entry["per_km"] is None:
+        return ""
+    limits = f"{100 * entry['per_km_low']:.2g} to {100 * entry['per_km_high']:.2g}"
+    return f"{100 * entry['per_km']:.3g} in 100 km ({limits})"
+
+
+def _where(entry: Mapping[str, Any]) -> str:
+    """The condition in which it is certainly oftener than in all, if there is one; not where it is that condition."""
+    for each in entry["conditions"]:
+        if entry["name"] in _cell(each).split(", "):
+            continue
+        if each["low"] is not None and entry["per_hour"] is not None and each["low"] > entry["per_hour"]:
+            return f"oftener in {_cell(each)}: {_rate(each)}"
+    return ""
+
+
+def _cell(condition: Mapping[str, Any]) -> str:
+    return ", ".join(f"{axis}: {value}" for axis, value in condition["cell"].items())
 
 
 def chart(tail: Tail) -> bytes:
@@ -78,7 +100,7 @@ def page(store: Store, tail: Tail) -> str:
         Group(
             shown_name(each),
             f"{each['events']:,} events, {each['clips']:,} clips, {each['scenes']:,} drives"
-            + (f"; {rate}" if (rate := _rate(each)) else "")
+            + "".join(f"; {said}" for said in (_rate(each), _per_km(each), _where(each)) if said)
             + (f"; of {each['parent']}" if each.get("parent") else ""),
             [(clip, "") for clip in each["examples"][:_PICTURES]],
         )
@@ -86,6 +108,9 @@ def page(store: Store, tail: Tail) -> str:
     ]
     more = len(tail.entries) - len(groups)
     lead = f"The rarest {what} first, by the number of events, each with the 95 % limits of its rate."
+    if tail.conditions:
+        driven = (f"{_time(each['hours'])} of {_cell(each)}" for each in tail.conditions)
+        lead += f" Driving by condition: {'; '.join(driven)}."
     return render(
         store,
         Page(

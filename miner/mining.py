@@ -89,10 +89,11 @@ class Mine:
                 raise
             except MinerError as error:
                 notes.append(f"scenarios are not named by concepts: {error.message}")
-        members = at.scan("members", ["cluster_id"])["cluster_id"]
         named = at.scan("cluster_names").to_pylist() if at.exists("cluster_names") and not notes else []
-        clusters = Clusters(at.scan("clusters").to_pylist(), named, len(members), members.null_count)
-        return cluster_tail(self.store.uri, clusters, events.driven_s, tuple(notes))
+        members = at.scan("members", ["clip_id", "cluster_id"]).to_pylist()
+        return cluster_tail(
+            self.store.uri, Clusters(at.scan("clusters").to_pylist(), named, members), events, tuple(notes)
+        )
 
     def dedup(self, reduction: DedupReduction) -> Thinned:
         """What `duplicates` says when it is up to date, its promises looked at. Raises as `miner.dedup.stored`."""

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from kernels.spans import Ints
 from miner.corpus import Corpus
 from miner.errors import UnknownName, UsageError
+from miner.exposure import conditions_of
 from miner.files import index_id
 from miner.footage import Bools, Floats, Footage
 from miner.hits import Hit, Hits
@@ -48,9 +49,9 @@ class Scored:
 def rare(store: Store, scored: Scored, k: int = 20, by: str = "event", where: str | None = None) -> Hits:
     """The `k` rarest events (or clips) of those with a clip that matches `where`, the rarest first, then by clip id.
 
-    The score of a hit is its rarity, 0 to 1; its evidence the limits of the rarity and, by encoder, how many times as
-    far from the nearest common event as is usual. An event is shown by its first clip that matches. Raises UsageError
-    for limits.
+    The score of a hit is its rarity, 0 to 1; its evidence the limits of the rarity, by encoder how many times as far
+    from the nearest common event as is usual, and the rates of events alike (see `Events.rates`). An event is shown by
+    its first clip that matches. Raises UsageError for limits.
     """
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
         raise UsageError(f"k = {k!r}: expected a whole number from 1 to {MAX_K:,}")
@@ -96,6 +97,7 @@ def events_of(scored: Scored, sound: Sound) -> Events:
         categories_of(sound, footage.clip_ids, leader),
         float(footage.seconds.sum()),
         float(np.nansum(metres)) if np.isfinite(metres).any() else float("nan"),
+        conditions_of(sound, footage, leader),
     )
 
 
@@ -135,7 +137,7 @@ def _hits(store: Store, scored: Scored, best: Ints, sound: Sound) -> tuple[Hit, 
                 hit,
                 rank=rank,
                 score=float(scored.rarity.value[row]),
-                evidence=limits | reason.distance,
+                evidence=limits | reason.distance | events.rates(reason),
                 why=events.told(int(event), reason, scenes),
             )
         )

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from miner.errors import UnknownName
-from miner.why import FEW_S, Events, gamma_interval
+from miner.exposure import rate
+from miner.why import Events
 
 TAIL_BY = ("cluster", "label")
 
@@ -18,9 +19,13 @@ TAIL_BY = ("cluster", "label")
 class Tail:
     """Of `lake`, `by` cluster or label: one entry each, the fewest events first, and what is in none.
 
-    An entry has name, events, clips, scenes, seconds, per_hour with low and high (95 %; None of too little driving),
-    examples (clip ids); of a cluster also cluster_id, parent (its family's name), metres, rarity, and the concept that
-    stands out in it with its z (None: none does). `notes` are what could not be told.
+    An entry has name, events, clips, scenes, seconds; per_hour with low and high, per_km with per_km_low and
+    per_km_high (95 %; None of too little driving); conditions: the cells it was in, with the rates there, the highest
+    first; examples (clip ids); of a cluster also cluster_id, parent (its family's name), metres, rarity, and the
+    concept that stands out in it with its z (None: none does).
+
+    `hours` and `km` are of all driving (None: not known), `conditions` each cell's share of them and all events in it,
+    `notes` what could not be told.
     """
 
     lake: str
@@ -30,10 +35,13 @@ class Tail:
     alone: int
     hours: float
     notes: tuple[str, ...] = ()
+    km: float | None = None
+    conditions: Sequence[Mapping[str, Any]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The list as one JSON document."""
-        counts = {"events": self.events, "alone": self.alone, "hours": self.hours}
+        counts: dict[str, Any] = {"events": self.events, "alone": self.alone, "hours": self.hours, "km": self.km}
+        counts |= {"conditions": [dict(each) for each in self.conditions]}
         entries = [dict(each) for each in self.entries]
         return {"lake": self.lake, "by": self.by, **counts, "entries": entries, "notes": list(self.notes)}
 
@@ -54,30 +62,34 @@ def label_tail(lake: str, events: Events) -> Tail:
                 "clips": int(events.clips[own].sum()),
                 "scenes": len(np.unique(events.footage.scene[own])),
                 "seconds": float(events.seconds[own].sum()),
-                **_rate(len(own), events.driven_s),
+                **_exposed(events, own),
                 "examples": [events.footage.clip_ids[row].as_py() for row in rarest[:8]],
             }
         )
     entries.sort(key=lambda each: (each["events"], each["clips"], each["name"]))
     unlabelled = sum(not names for names in events.categories)
-    return Tail(lake, "label", entries, len(events.rarity), unlabelled, events.driven_s / 3600)
+    return Tail(lake, "label", entries, len(events.rarity), unlabelled, **_driven(events))
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """The rows of `clusters` and of `cluster_names`, how many events there are, and how many are in no cluster."""
+    """The rows of `clusters`, of `cluster_names`, and of `members`."""
 
     rows: Sequence[Mapping[str, Any]]
     named: Sequence[Mapping[str, Any]]
-    events: int
-    alone: int
+    members: Sequence[Mapping[str, Any]]
 
 
-def cluster_tail(lake: str, clusters: Clusters, driven_s: float, notes: tuple[str, ...] = ()) -> Tail:
+def cluster_tail(lake: str, clusters: Clusters, events: Events, notes: tuple[str, ...] = ()) -> Tail:
     """The scenarios of a lake, the fewest events first."""
     called = {each["cluster_id"]: each for each in clusters.named}
     names = {each["cluster_id"]: shown_name({**each, **called.get(each["cluster_id"], {})}) for each in clusters.rows}
     families = {each["parent_id"] for each in clusters.rows}
+    place = {name: row for row, name in enumerate(events.footage.clip_ids.to_pylist())}
+    own: dict[str, list[int]] = {}
+    for each in clusters.members:
+        if each["clip_id"] in place:
+            own.setdefault(each["cluster_id"], []).append(place[each["clip_id"]])
     entries = []
     for each in clusters.rows:
         if each["cluster_id"] in families:
@@ -85,9 +97,10 @@ def cluster_tail(lake: str, clusters: Clusters, driven_s: float, notes: tuple[st
         kept = {name: each[name] for name in ("cluster_id", "name", "events", "clips", "scenes", "seconds", "metres")}
         kept |= {name: called.get(each["cluster_id"], {}).get(name) for name in ("concept", "z")}
         kept |= {"rarity": each["rarity"], "parent": names.get(each["parent_id"]), "examples": list(each["examples"])}
-        entries.append(kept | _rate(each["events"], driven_s))
+        entries.append(kept | _exposed(events, own.get(each["cluster_id"], []), each["events"]))
     entries.sort(key=lambda each: (each["events"], -each["rarity"], each["cluster_id"]))
-    return Tail(lake, "cluster", entries, clusters.events, clusters.alone, driven_s / 3600, notes)
+    alone = sum(each["cluster_id"] is None for each in clusters.members)
+    return Tail(lake, "cluster", entries, len(clusters.members), alone, notes=notes, **_driven(events))
 
 
 def shown_name(entry: Mapping[str, Any]) -> str:
@@ -103,10 +116,16 @@ def check_by(by: str) -> None:
         raise UnknownName.of("by", by, TAIL_BY)
 
 
-def _rate(count: int, driven_s: float) -> dict[str, float | None]:
-    """Events an hour of driving, and between what the rate lies; None where too little was driven to tell."""
-    if driven_s < FEW_S:
-        return dict.fromkeys(("per_hour", "low", "high"))
-    hours = driven_s / 3600
-    low, high = gamma_interval(count)
-    return {"per_hour": count / hours, "low": low / hours, "high": high / hours}
+def _exposed(events: Events, rows: Sequence[int], count: int | None = None) -> dict[str, Any]:
+    """The rates of some events, `count` of them or as many as the rows are, in all and by condition."""
+    found: dict[str, Any] = dict(rate(len(rows) if count is None else count, events.driven_s, events.driven_m))
+    cells = events.conditions.rates(rows) if events.conditions is not None else []
+    there = [each for each in cells if each["events"]]
+    return found | {"conditions": sorted(there, key=lambda each: -each["events"] / max(each["hours"], 1e-9))}
+
+
+def _driven(events: Events) -> dict[str, Any]:
+    """How much driving a tail is of."""
+    cells = events.conditions.rates(range(len(events.rarity))) if events.conditions is not None else []
+    km = None if np.isnan(events.driven_m) else events.driven_m / 1000
+    return {"hours": events.driven_s / 3600, "km": km, "conditions": cells}

@@ -9,10 +9,10 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-from scipy.special import gammaincinv
 
 from kernels.spans import Ints
-from miner.footage import Floats, Footage
+from miner.exposure import Conditions, rate
+from miner.footage import Bools, Floats, Footage
 from miner.sound import Sound
 
 _ALIKE_SHARE = 0.005  # what the median event has around it is called alike
@@ -20,7 +20,6 @@ _COMMON = 0.5  # events of a rarity below are common
 _SAMPLE = 300
 _SELDOM = 0.05  # a category in at most this share of the events is worth a word
 _SAID = 3
-FEW_S = 600.0  # less driving makes no rate
 
 
 @dataclass(frozen=True)
@@ -28,18 +27,21 @@ class Reason:
     """Of one event. `distance` by encoder: how many times as far from the nearest common event as is usual.
 
     `neighbours` are rows of the nearest common events, `alike` the number of events around it, `categories` what is
-    seldom in it, each with the number of events that have it.
+    seldom in it, each with the number of events that have it. `cell` is the condition it happened in that is driven
+    least, and how many of those alike did so too; None where no condition is known.
     """
 
     distance: dict[str, float]
     neighbours: Ints
     alike: int
     categories: dict[str, int]
+    cell: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class Events:
-    """The events of a lake: their leaders' `footage` (n,), `rarity` (n,), `clips` and `seconds` of each (n,)."""
+    """The events of a lake: their leaders' `footage` (n,), `rarity` (n,), `clips` and `seconds` of each (n,); the
+    driving in all, and by the conditions that are known."""
 
     footage: Footage
     rarity: Floats
@@ -48,6 +50,7 @@ class Events:
     categories: Sequence[Sequence[str]]
     driven_s: float
     driven_m: float
+    conditions: Conditions | None = None
 
     @cached_property
     def seen(self) -> Counter[str]:
@@ -100,7 +103,28 @@ class Events:
         own = [name for name in set(self.categories[row]) if self.seen[name] <= max(1, _SELDOM * len(self.rarity))]
         own.sort(key=lambda name: (self.seen[name], name))
         alike &= self.footage.scene != self.footage.scene[row]
-        return Reason(distance, nearest, int(alike.sum()), {name: self.seen[name] for name in own[:_SAID]})
+        cell = self._cell(row, alike)
+        return Reason(distance, nearest, int(alike.sum()), {name: self.seen[name] for name in own[:_SAID]}, cell)
+
+    def _cell(self, row: int, alike: Bools) -> tuple[int, int] | None:
+        if self.conditions is None or not self.conditions.events[row].any():
+            return None
+        cells = np.flatnonzero(self.conditions.events[row])
+        cell = int(cells[np.argmin(self.conditions.seconds[cells])])
+        return cell, int((alike & self.conditions.events[:, cell]).sum())
+
+    def rates(self, reason: Reason) -> dict[str, float]:
+        """How often events alike happen, an hour and a km, with limits: in all, and (`in_cell_`) in the condition."""
+        found = rate(reason.alike, self.driven_s, self.driven_m)
+        if reason.cell is not None and self.conditions is not None:
+            cell, count = reason.cell
+            own = rate(count, float(self.conditions.seconds[cell]), float(self.conditions.metres[cell]))
+            found |= {f"in_cell_{name}": value for name, value in own.items()}
+        return {
+            {"low": "per_hour_low", "high": "per_hour_high"}.get(name, name): value
+            for name, value in found.items()
+            if value is not None
+        }
 
     def told(self, row: int, reason: Reason, scenes: dict[str, str]) -> str:
         """The reason in words."""
@@ -112,23 +136,23 @@ class Events:
         if len(reason.neighbours):
             near = self.footage.scene_ids[int(self.footage.scene[reason.neighbours[0]])].as_py()
             said.append(f"nearest: {scenes.get(near, near)}")
-        said.append(f"{reason.alike} alike in {self._rate(reason.alike)}")
+        said.append(f"{reason.alike} alike in {_rate(reason.alike, self.driven_s, self.driven_m)}")
+        if reason.cell is not None and self.conditions is not None:
+            cell, count = reason.cell
+            driven = float(self.conditions.seconds[cell]), float(self.conditions.metres[cell])
+            said.append(f"{count} of them in {self.conditions.named(cell)}, {_rate(count, *driven)}")
         said += [f"{name} in {count} of {len(self.rarity)} events" for name, count in reason.categories.items()]
         said += [f"{self.clips[row]} clips of one event"] if self.clips[row] > 1 else []
         return "; ".join(said)
 
-    def _rate(self, count: int) -> str:
-        """How much driving there is, and between what the rate of events as many as `count` lies."""
-        km = f", {self.driven_m / 1000:.3g} km" if self.driven_m >= 1000 else ""
-        if self.driven_s < FEW_S:
-            return f"{round(self.driven_s, 1):.3g} s{km}"
-        low, high = (each * 3600 / self.driven_s for each in gamma_interval(count))
-        return f"{self.driven_s / 3600:.3g} h{km} ({low:.2g} to {high:.2g} an hour)"
 
-
-def gamma_interval(count: float) -> tuple[float, float]:
-    """95 % limits of the mean of a Poisson number that came out as `count`: Gamma(count + 1/2), Jeffreys' posterior."""
-    return float(gammaincinv(count + 0.5, 0.025)), float(gammaincinv(count + 0.5, 0.975))
+def _rate(count: int, driven_s: float, driven_m: float) -> str:
+    """How much driving there is, and between what the rate of events as many as `count` lies."""
+    km = f", {driven_m / 1000:.3g} km" if driven_m >= 1000 else ""
+    found = rate(count, driven_s, driven_m)
+    if found["low"] is None:
+        return f"{round(driven_s, 1):.3g} s{km}"
+    return f"{driven_s / 3600:.3g} h{km} ({found['low']:.2g} to {found['high']:.2g} an hour)"
 
 
 def categories_of(sound: Sound, clip_ids: pa.Array, leader: Ints) -> list[list[str]]:

@@ -70,7 +70,7 @@ def measure(store: Store, asked: Asked) -> dict[str, Any]:
     version = subject.version
     if not len(subject.rows):
         raise NotFound(f"{store.uri} has no clips to report on", "Make them: miner cut LAKE && miner index LAKE")
-    axes = Axes(subject.pool.facts, {}, subject.pool.matches)
+    axes = Axes(subject.pool.facts)
     document: dict[str, Any] = {
         "lake": store.uri,
         "dataset": version.version_id if version else None,

@@ -55,8 +55,13 @@ Matches = Callable[[Condition], Bools]
 class Axes:
     """The axes of a table of `clip_facts` rows: columns of text, kinds of labels, classes of objects, and own ones."""
 
-    def __init__(self, facts: pa.Table, own: Mapping[str, Mapping[str, Condition]], matches: Matches) -> None:
-        self._facts, self._own, self._matches = facts, own, matches
+    def __init__(
+        self,
+        facts: pa.Table,
+        own: Mapping[str, Mapping[str, Condition]] | None = None,
+        matches: Matches | None = None,
+    ) -> None:
+        self._facts, self._own, self._matches = facts, own or {}, matches
         entries = facts["categories"].combine_chunks()
         self._row = pc.list_parent_indices(entries).to_numpy(zero_copy_only=False)
         self._names: list[str] = pc.list_flatten(entries).field("name").to_pylist()
@@ -76,6 +81,7 @@ class Axes:
 
     def _made(self, name: str) -> Axis:
         if name in self._own:
+            assert self._matches is not None, "axes of one's own are filters"
             masks = {value: self._matches(condition) for value, condition in self._own[name].items()}
             return Axis(name, tuple(masks), np.column_stack([*masks.values()]) if masks else self._nothing())
         if name not in self.names():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,9 +98,17 @@ def test_tables_of_a_lake(tmp_path: Path) -> None:
 def test_a_rate_needs_driving() -> None:
     cluster = {"cluster_id": "c", "parent_id": None, "name": "n", "events": 3, "clips": 3, "scenes": 3}
     cluster |= {"seconds": 30.0, "metres": None, "rarity": 0.5, "examples": ["x"]}
-    found = Clusters([cluster], [], 3, 0)
-    [hours], [minutes] = (cluster_tail("lake", found, driven_s).entries for driven_s in (7200.0, 500.0))
-    assert hours["low"] < hours["per_hour"] == 1.5 < hours["high"] and minutes["high"] is None
+    made = footage(unit(np.random.default_rng(0).normal(size=(3, 4))))
+    members = [{"clip_id": name, "cluster_id": "c"} for name in made.clip_ids.to_pylist()]
+
+    def entry(driven_s: float, driven_m: float) -> dict[str, Any]:
+        events = Events(made, np.ones(3), np.ones(3, np.int64), made.seconds, [[]] * 3, driven_s, driven_m)
+        [found] = cluster_tail("lake", Clusters([cluster], [], members), events).entries
+        return dict(found)
+
+    hours, minutes = entry(7200.0, np.nan), entry(500.0, 30_000.0)
+    assert hours["low"] < hours["per_hour"] == 1.5 < hours["high"] and hours["per_km"] is None
+    assert minutes["high"] is None and minutes["per_km_low"] < minutes["per_km"] == 0.1 < minutes["per_km_high"]
 
 
 def test_the_rarest_label_leads(tmp_path: Path) -> None:
