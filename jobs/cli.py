@@ -17,6 +17,7 @@ from jobs import clusters, concepts, datasets, mining, serve, text, upkeep
 from jobs.interrupts import INTERRUPTED
 from jobs.options import (
     AsJson,
+    Calibrate,
     ClipSeconds,
     ConfigFile,
     ConfigLake,
@@ -102,6 +103,7 @@ def ingest(
     retry_quarantined: Retry = False,
     max_bad: MaxBad = None,
     dry_run: DryRun = False,
+    calibrate: Calibrate = None,
     as_json: AsJson = False,
 ) -> None:
     """Recordings to a searchable lake: ingest, cut, embed, index. The same command again resumes."""
@@ -119,7 +121,7 @@ def ingest(
     given |= {"clip_seconds": clip_seconds, "num_gpus": num_gpus}
     limits = {"memory_gb": memory_gb, "wait_nodes_s": wait_nodes, "unit_timeout_s": unit_timeout}
     given |= engine_options(executor, no_wait, max_bad, retry_quarantined, **limits)
-    go(resolved(job.IngestConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
+    go(resolved(job.IngestConfig, config, set_, given), (job.plan, job.run), dry_run, as_json, calibrate)
 
 
 @app.command(epilog="Example: **miner cut lake --clip-seconds 5**")
@@ -132,13 +134,14 @@ def cut(
     no_wait: NoWait = False,
     retry_quarantined: Retry = False,
     dry_run: DryRun = False,
+    calibrate: Calibrate = None,
     as_json: AsJson = False,
 ) -> None:
     """Cut scenes into clips, the unit of mining."""
     from jobs import cut as job
 
     given = {"lake": lake, "clip_seconds": clip_seconds, **engine_options(executor, no_wait, None, retry_quarantined)}
-    go(resolved(job.CutConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
+    go(resolved(job.CutConfig, config, set_, given), (job.plan, job.run), dry_run, as_json, calibrate)
 
 
 @app.command(epilog="Example: **miner embed lake --encoder openclip:ViT-B-32/laion2b_s34b_b79k**")
@@ -158,6 +161,7 @@ def embed(
     retry_quarantined: Retry = False,
     max_bad: MaxBad = None,
     dry_run: DryRun = False,
+    calibrate: Calibrate = None,
     as_json: AsJson = False,
 ) -> None:
     """Frames to vectors, with an encoder or from a file of vectors you already have.
@@ -172,12 +176,12 @@ def embed(
     given |= engine_options(executor, no_wait, max_bad, retry_quarantined, **limits)
     if from_ is None:
         given |= {"views": views, "num_gpus": num_gpus}
-        go(resolved(job.EmbedConfig, config, set_, given), (job.plan, job.run), dry_run, as_json)
+        go(resolved(job.EmbedConfig, config, set_, given), (job.plan, job.run), dry_run, as_json, calibrate)
         return
     if views is not None or num_gpus is not None:
         raise UsageError("--from takes vectors as they are: --views and --num-gpus have no meaning")
     settled = resolved(job.ImportConfig, config, set_, {**given, "file": from_})
-    go(settled, (job.plan_import, job.run_import), dry_run, as_json)
+    go(settled, (job.plan_import, job.run_import), dry_run, as_json, calibrate)
 
 
 @app.command(epilog="Example: **miner index lake --kind faiss:IVF-RaBitQ --target-recall 0.98**")

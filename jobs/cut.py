@@ -31,10 +31,10 @@ def run(config: CutConfig, listener: Listener) -> Result:
     return Result("cut", lake.uri, reports, {}, config.max_bad, shares, count_clips(lake.store))
 
 
-def plan(config: CutConfig) -> dict[str, Any]:
-    """What `run` would do, without writing anything."""
+def plan(config: CutConfig, calibrate: int | None = None) -> dict[str, Any]:
+    """What `run` would do and take, without writing anything."""
     store = Store.open(config.lake)
-    return plan_document("cut", store, [config.cut_stage(store)])
+    return plan_document("cut", config, store, [config.cut_stage(store)], calibrate)
 
 
 if __name__ == "__main__":  # for `ray job submit -- python -m jobs.cut --config x.yaml`

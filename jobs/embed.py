@@ -78,15 +78,16 @@ def run_import(config: ImportConfig, listener: Listener) -> Result:
     return Result("embed", lake.uri, reports, facts, config.max_bad, shares)
 
 
-def plan(config: EmbedConfig) -> dict[str, Any]:
-    """What `run` would do, without writing anything."""
+def plan(config: EmbedConfig, calibrate: int | None = None) -> dict[str, Any]:
+    """What `run` would do and take, without writing anything."""
     store = Store.open(config.lake)
-    return plan_document("embed", store, [config.embed_stage(store)])
+    return plan_document("embed", config, store, [config.embed_stage(store)], calibrate)
 
 
-def plan_import(config: ImportConfig) -> dict[str, Any]:
-    """What `run_import` would do, without writing anything."""
-    return plan_document("embed", Store.open(config.lake), [ImportStage(config.file, config.encoder)])
+def plan_import(config: ImportConfig, calibrate: int | None = None) -> dict[str, Any]:
+    """What `run_import` would do and take, without writing anything."""
+    store = Store.open(config.lake)
+    return plan_document("embed", config, store, [ImportStage(config.file, config.encoder)], calibrate)
 
 
 if __name__ == "__main__":  # for `ray job submit -- python -m jobs.embed --config x.yaml`

@@ -11,16 +11,19 @@ from pydantic import Field
 
 from jobs.cut import CutConfig
 from jobs.embed import EmbedConfig, embedded
-from jobs.run import Listener, Result, count_clips, open_lake, plan_document
+from jobs.estimates import Expected, document, from_lineage, from_sample, measured, sample_size, scratch
+from jobs.run import Listener, Result, count_clips, open_lake, planned
 from miner.conflicts import OnConflict
 from miner.embed import default_encoders, table_of
 from miner.ingest import IngestStage
 from miner.lake import open_source
-from miner.plan import Share, share
+from miner.plan import Plan, Share, make_plan, share
 from miner.readers import Reader
 from miner.replacement import IngestReport, foresee
 from miner.stage import Stage
 from miner.store import Store
+
+_SCENES = 8  # of a source are read for a sample: some take long
 
 
 class IngestConfig(CutConfig, EmbedConfig):
@@ -71,16 +74,43 @@ def _lost_vectors(report: IngestReport, encoders: Sequence[str]) -> list[str]:
     return [f"{report.removed[table]:,} vectors of {table} went with the replaced scenes; {again}." for table in lost]
 
 
-def plan(config: IngestConfig) -> dict[str, Any]:
-    """What `run` would do, without writing anything."""
+def plan(config: IngestConfig, calibrate: int | None = None) -> dict[str, Any]:
+    """What `run` would do and take, without writing anything."""
     reader = open_source(config.source, config.reader, config.dataset)
     store = Store.at(config.lake)
     store = Store.open(config.lake) if store.exists("lineage") else store
     stages: list[Stage] = [IngestStage(reader)]
     if store.exists("scenes"):
         stages += [config.cut_stage(store), config.embed_stage(store)]
+    store.assert_current()
+    plans = [make_plan(store, stage) for stage in stages]
     facts = {"source": config.source, "reader": reader.name, **foresee(store, reader, config.on_conflict)}
-    return plan_document("ingest", store, stages, facts)
+    expected = _known(store, plans) if calibrate is None else _sampled(config, store, plans, sample_size(calibrate))
+    return {**planned("ingest", store, plans), **facts, "estimate": document(config, expected)}
+
+
+def _known(store: Store, plans: Sequence[Plan]) -> list[Expected]:
+    """From earlier runs: new scenes are to be cut and embedded too, and have as many readings as those of the lake."""
+    ingesting, *later = plans
+    scenes = store.count("scenes")
+    more = {plan.stage.name: round(ingesting.pending * plan.total / scenes) if scenes else 0 for plan in later}
+    found = [from_lineage(store, plan) for plan in plans]
+    return [replace(each, units=each.units + more.get(each.stage, 0)) for each in found]
+
+
+def _sampled(config: IngestConfig, store: Store, plans: Sequence[Plan], units: int) -> list[Expected]:
+    """From a few new scenes taken into a lake that is thrown away, and `units` of what they give cut and embedded."""
+    ingesting, *later = plans
+    behind = {plan.stage.name: plan.pending for plan in later}
+    with scratch() as aside:
+        size = min(units, _SCENES)
+        found = [measured(config, ingesting.stage, store, size, ingesting.pending, aside)]
+        scenes, source = aside.count("scenes"), aside if aside.count("scenes") else store
+        for stage in (config.cut_stage(source), config.embed_stage(source)) if source.exists("scenes") else ():
+            of_scene = make_plan(source, stage).total / max(source.count("scenes"), 1)
+            pending = behind.get(stage.name, 0) + round(ingesting.pending * of_scene if scenes else 0)
+            found.append(from_sample(config, stage, source, units, pending))
+    return found
 
 
 if __name__ == "__main__":  # for `ray job submit -- python -m jobs.ingest --config x.yaml`

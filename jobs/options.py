@@ -41,6 +41,10 @@ NoServer = Annotated[bool, typer.Option("--no-server", help="Search in this proc
 MaxBad = Annotated[float | None, typer.Option("--max-bad", help="Share of bad units above which to end with 3. [0.01]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+Calibrate = Annotated[
+    int | None,
+    typer.Option(help="With --dry-run: measure about so many units, to foresee what all will take; 256 is good."),
+]
 Retry = Annotated[bool, typer.Option("--retry-quarantined", help="Try again what is in quarantine.")]
 Gpus = Annotated[float | None, typer.Option("--num-gpus", help="GPUs per worker; 0.25: four workers share one. [0]")]
 UnitTimeout = Annotated[
@@ -83,15 +87,18 @@ def listener(title: str) -> AbstractContextManager[Listener]:
 
 def go(
     config: Any,
-    verb: tuple[Callable[[Any], dict[str, Any]], Callable[[Any, Listener], Result]],
+    verb: tuple[Callable[..., dict[str, Any]], Callable[[Any, Listener], Result]],
     dry_run: bool,
     as_json: bool,
+    calibrate: int | None = None,
 ) -> None:
     """Plan or run a job (`verb` is both functions), print what came of it, end with its exit code."""
     plan, run = verb
     if dry_run:
-        say(plan(config), as_json, text.plan_text)
+        say(plan(config) if calibrate is None else plan(config, calibrate), as_json, text.plan_text)
         return
+    if calibrate is not None:
+        raise UsageError("--calibrate measures a sample to foresee the cost; it goes with --dry-run")
     from miner.disk import disk_errors
 
     with listener(run.__module__.rpartition(".")[2]) as watching, interruptible(), disk_errors(config.lake):

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from jobs import estimates
 from jobs.config import JobConfig
 from jobs.costs import costs
 from jobs.versions import untested
 from miner.executor import Executor, LocalExecutor
 from miner.lake import Lake, create, open
-from miner.plan import Share, make_plan
+from miner.plan import Plan, Share, make_plan
 from miner.reporting import Progress, Report
 from miner.stage import Stage
 from miner.store import Store
@@ -104,10 +105,21 @@ def count_clips(store: Store) -> int:
 
 
 def plan_document(
-    job: str, store: Store, stages: Sequence[Stage], facts: dict[str, Any] | None = None
+    job: str, config: JobConfig, store: Store, stages: Sequence[Stage], calibrate: int | None = None
 ) -> dict[str, Any]:
-    """What a job would do, without writing anything: units and pending units per stage."""
+    """What a job would do, without writing anything: units and pending units per stage, and what they will take, from
+    earlier runs or, with `calibrate`, from a sample of so many units."""
     store.assert_current()
     plans = [make_plan(store, stage) for stage in stages]
+    if calibrate is None:
+        expected = [estimates.from_lineage(store, plan) for plan in plans]
+    else:
+        size = estimates.sample_size(calibrate)
+        expected = [estimates.from_sample(config, plan.stage, store, size, plan.pending) for plan in plans]
+    return planned(job, store, plans) | {"estimate": estimates.document(config, expected)}
+
+
+def planned(job: str, store: Store, plans: Sequence[Plan]) -> dict[str, Any]:
+    """Units and pending units of the stages of a job."""
     counts = [{"stage": each.stage.name, "units": each.total, "pending": each.pending} for each in plans]
-    return {"job": job, "lake": store.uri, **(facts or {}), "stages": counts}
+    return {"job": job, "lake": store.uri, "stages": counts}

@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from jobs.estimate_text import estimate_lines
+
 Document = dict[str, Any]
 _SHOWN = 5
 
@@ -76,7 +78,8 @@ def plan_text(document: Document) -> str:
     source = f" from {document['source']} with reader {document['reader']}" if "source" in document else ""
     head = f"Dry run: {document['job']}{source} into {document['lake']}; nothing is written."
     kinds = [f"{table}: index {kind}" for table, kind in document.get("indexes", {}).items()]
-    return joined([head, *lines, *kinds, *_foreseen(document)])
+    taken = estimate_lines(document["estimate"]) if "estimate" in document else []
+    return joined([head, *lines, *kinds, *_foreseen(document), *taken])
 
 
 def _foreseen(document: Document) -> list[str]:

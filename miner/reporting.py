@@ -116,6 +116,7 @@ def cost_of(report: Report) -> dict[str, Any]:
     return {
         "stage": report.stage,
         "units": report.written,
+        "tables": sorted(report.versions),
         "quarantined": report.quarantined,
         "rows": dict(report.rows),
         "seconds": round(report.seconds, 3),

@@ -26,7 +26,8 @@ class Usage:
     `start_s` and `start_cpu_s` are for making workers (weights are loaded then), once each, and in no other figure.
     `gpu_s` is the seconds in which a worker had its GPUs in use (`apply`), times GPUs; `gpu_wait_s` those in which it
     had them and did something else or nothing. `bytes_read` is what was read of recordings, `bytes_written` the size of
-    the data files.
+    the data files. The last three are sums over blocks of a block's units², units x CPU-s and CPU-s²: how much a unit's
+    cost varies is told from them.
     """
 
     units: int = 0
@@ -41,6 +42,9 @@ class Usage:
     start_cpu_s: float = 0.0
     bytes_read: int = 0
     bytes_written: int = 0
+    units_squared: int = 0
+    units_cpu_s: float = 0.0
+    cpu_s_squared: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(Usage)))
@@ -95,6 +99,9 @@ class Meter:
             gpu_wait_s=gpus * (idle_s + prepare_s + write_s),
             bytes_read=self.bytes_read,
             bytes_written=self.bytes_written,
+            units_squared=units**2,
+            units_cpu_s=units * cpu_s,
+            cpu_s_squared=cpu_s**2,
         )
 
 
