@@ -44,6 +44,7 @@ from jobs.options import (
     say,
     warn,
 )
+from jobs.tune import command as tune
 from miner.errors import MinerError, NotFound, UsageError
 
 app = typer.Typer(
@@ -60,6 +61,7 @@ app.add_typer(concepts.app, name="concepts")
 app.add_typer(datasets.app)
 app.add_typer(clusters.app)
 app.add_typer(serve.app)
+app.add_typer(tune.app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -101,6 +101,11 @@ def stated(file: Path | None, settings: Sequence[str], given: Mapping[str, Any])
     return values | dict(_setting(text) for text in settings) | {k: v for k, v in given.items() if v is not None}
 
 
+def as_yaml(values: Mapping[str, Any]) -> str:
+    """Keys and values as a config file has them."""
+    return yaml.safe_dump(dict(values), sort_keys=False)
+
+
 def _from_file(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise NotFound(f"no config file {file}")

@@ -266,3 +266,10 @@ def _watch_head(ray: Any, notify: Callable[[str], None]) -> None:
         time.sleep(_KNOCK_S)
     if ray.is_initialized():
         notify(f"the head of the Ray cluster, {head}, does not answer; without it Ray ends this run. {AGAIN}")
+
+
+def disconnect() -> None:
+    """End a Ray of one's own, and the connection to another: the next run connects anew."""
+    import ray
+
+    ray.shutdown()

@@ -37,7 +37,7 @@ WRAPPERS = {
     "jinja2": {"jobs/demo_page.py", "jobs/mining_page.py", "miner/report/page.py"},
     "typer": {
         *("jobs/cli.py", "jobs/clusters.py", "jobs/concepts.py", "jobs/datasets.py", "jobs/options.py"),
-        *("jobs/mining.py", "jobs/serve.py", "jobs/server/command.py", "jobs/upkeep.py"),
+        *("jobs/mining.py", "jobs/serve.py", "jobs/server/command.py", "jobs/tune/command.py", "jobs/upkeep.py"),
     },
     "fastapi": {"jobs/server"},
     "starlette": {"jobs/server"},

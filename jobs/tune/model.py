@@ -9,7 +9,7 @@ is as fast as its slowest stage, times what it loses between them, which is fitt
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,8 @@ HAND_OVER = "hand-over"
 class Outcome:
     """What a trial measured: units per second, and by stage the share of the time that it was at work, 0 to 1.
 
-    `failed` says why there is no rate, such as memory that did not suffice.
+    `pools` names for a stage the servers it shares with others, who do their stages one after the other. `failed` says
+    why there is no rate, such as memory that did not suffice.
     """
 
     setting: Setting
@@ -36,17 +37,33 @@ class Outcome:
     busy: Mapping[str, float]
     seconds: float
     failed: str = ""
+    pools: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def limit(self) -> str:
-        """The stage that limits: the busiest, or HAND_OVER where none is busy and each waits for the others."""
-        busiest = max(self.busy, key=lambda stage: self.busy[stage], default=HAND_OVER)
-        return busiest if self.busy.get(busiest, 0.0) >= _BUSY else HAND_OVER
+        """The stage that limits: the longest of the busiest servers, or HAND_OVER where none are busy and each waits
+        for the others."""
+        loads = self._loads()
+        busiest = max(loads, key=lambda pool: loads[pool], default=HAND_OVER)
+        if loads.get(busiest, 0.0) < _BUSY:
+            return HAND_OVER
+        return max((stage for stage in self.busy if self._pool(stage) == busiest), key=lambda stage: self.busy[stage])
 
     @property
     def steady_rate(self) -> float:
-        """What the busiest stage could do if it never waited, as it hardly does in a run much longer than a trial."""
-        return self.rate / max([*self.busy.values(), _BUSY])
+        """What the busiest servers could do if they never waited, as they hardly do in a run much longer than a
+        trial."""
+        return self.rate / max([*self._loads().values(), _BUSY])
+
+    def _pool(self, stage: str) -> str:
+        return self.pools.get(stage, stage)
+
+    def _loads(self) -> dict[str, float]:
+        """The share of the time that the servers of each pool are at work."""
+        loads: dict[str, float] = {}
+        for stage, share in self.busy.items():
+            loads[self._pool(stage)] = loads.get(self._pool(stage), 0.0) + share
+        return loads
 
 
 def predicted(space: Space, outcomes: Sequence[Outcome], settings: Sequence[Setting]) -> Floats:
@@ -56,11 +73,20 @@ def predicted(space: Space, outcomes: Sequence[Outcome], settings: Sequence[Sett
     stages = sorted({stage for outcome in good for stage in outcome.busy})
     rates = np.log([outcome.rate for outcome in good])
     busy = np.log([[max(outcome.busy.get(stage, 0.0), _LEAST_BUSY) for stage in stages] for outcome in good])
-    capacities = rates[:, None] - busy
-    slowest = np.min([_fitted(tried, own, wanted) for own in capacities.T], axis=0)
-    lost = _fitted(tried, rates - capacities.min(axis=1), wanted)
-    expected: Floats = np.exp(slowest + np.minimum(lost, 0.0))
+    pools = [good[0].pools.get(stage, stage) for stage in stages]
+    capacities = rates[:, None] - busy  # what each stage could do, by the utilization law
+    told = np.array([_fitted(tried, own, wanted) for own in capacities.T]).T
+    lost = _fitted(tried, rates - _slowest(capacities, pools), wanted)
+    expected: Floats = np.exp(_slowest(told, pools) + np.minimum(lost, 0.0))
     return expected
+
+
+def _slowest(capacities: Floats, pools: Sequence[str]) -> Floats:
+    """The logarithm of the least capacity of any pool, from those of stages, (settings, stages): the times of stages
+    that share servers add up."""
+    loads = [-np.logaddexp.reduce(-capacities[:, [own == pool for own in pools]], axis=1) for pool in sorted({*pools})]
+    slowest: Floats = np.min(loads, axis=0)
+    return slowest
 
 
 def _fitted(tried: Floats, measured: Floats, wanted: Floats) -> Floats:

@@ -1,8 +1,9 @@
 """Successive halving on a bottleneck model: cheap trials where the model expects most, the best of them tried longer.
 
 First every knob is turned alone, on a small sample, so that the model knows what it does. Then, again and again, what
-relieves the stage that limits the fastest so far; where all that was tried, the setting the model expects most of. The four best are tried on twice the sample, the two best of these on four times. (Jamieson and Talwalkar 2016 for
-halving.)
+relieves the stage that limits the fastest so far; where all that was tried, the setting the model expects most of. The
+four best are tried on twice the sample, the two best of these on four times, and so is the start. (Jamieson and
+Talwalkar 2016 for halving.)
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from jobs.tune.model import Outcome, predicted
 from jobs.tune.space import Setting, Space
 
 MOST_TRIALS = 28
-GRID_SHARE = 0.15  # of the grid's settings: more trials than that, and one could try them all
+GRID_SHARE = 0.15  # of the grid's settings: with many more trials one could try them all
+FEWEST_TRIALS = 8  # of which a small grid may be more than its share
 _FINALISTS = 4
 _SURE = 0.02  # rates nearer than that are alike
 
@@ -32,21 +34,21 @@ class Planned:
 
     @property
     def trials(self) -> int:
-        """All trials."""
-        return self.explored + sum(self.finalists)
+        """All trials; with finalists the last is the start, on as many units as they had."""
+        return self.explored + sum(self.finalists) + bool(self.finalists)
 
     @property
     def all_units(self) -> int:
         """The units of all trials."""
         later = sum(count * units for count, units in zip(self.finalists, self.units[1:], strict=True))
-        return self.explored * self.units[0] + later
+        return self.explored * self.units[0] + later + bool(self.finalists) * self.units[-1]
 
 
 def planned(space: Space, units: int, most_trials: int = MOST_TRIALS) -> Planned:
     """The trials of a search whose last has `units` units."""
-    trials = max(min(most_trials, int(space.size * GRID_SHARE)), 1)
-    finalists = [_FINALISTS, _FINALISTS // 2] if trials >= 12 else [2, 1] if trials >= 6 else []
-    explored = min(trials - sum(finalists), space.size)
+    trials = min(most_trials, max(int(space.size * GRID_SHARE), FEWEST_TRIALS), space.size)
+    finalists = [_FINALISTS, _FINALISTS // 2] if trials >= 14 else [2] if trials >= 6 else []
+    explored = min(trials - sum(finalists) - bool(finalists), space.size)
     halvings = len(finalists)
     return Planned(explored, [max(units >> (halvings - rung), 1) for rung in range(halvings + 1)], finalists)
 
@@ -67,6 +69,15 @@ class Search:
         for count, units in zip(self.plan.finalists, self.plan.units[1:], strict=True):
             for setting in self._foremost(count):
                 yield self._tried(trial(setting, units))
+        if self._measured(self.start, self.plan.units[-1]) is None:
+            yield self._tried(trial(self.start, self.plan.units[-1]))
+
+    @property
+    def gain(self) -> float | None:
+        """How much faster the best is than the start, on the same units; None before both were tried on them."""
+        best = self.best
+        before = self._measured(self.start, best.units) if best else None
+        return best.rate / before.rate if best and before else None
 
     @property
     def best(self) -> Outcome | None:
@@ -74,6 +85,10 @@ class Search:
         good = [outcome for outcome in self.outcomes if not outcome.failed]
         longest = max((outcome.units for outcome in good), default=0)
         return max((each for each in good if each.units == longest), key=lambda each: each.rate, default=None)
+
+    def _measured(self, setting: Setting, units: int) -> Outcome | None:
+        good = (each for each in self.outcomes if not each.failed and each.units == units)
+        return next((each for each in good if each.setting == setting), None)
 
     def _tried(self, outcome: Outcome) -> Outcome:
         self.outcomes.append(outcome)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.tune.model import HAND_OVER, Outcome, predicted
-from jobs.tune.search import GRID_SHARE, Search, planned
+from jobs.tune.search import FEWEST_TRIALS, GRID_SHARE, Search, planned
 from jobs.tune.space import Knob, Setting, Space
 from tests.jobs.tune.pipelines import PLANTED, SPACE, START, planted
 
@@ -78,7 +78,8 @@ def test_the_utilization_law_tells_of_settings_not_tried() -> None:
 def test_plans_stay_within_their_share_of_the_grid(first: int, second: int, units: int) -> None:
     space = Space((Knob("a", range(1, first + 1)), Knob("b", range(1, second + 1))))
     plan = planned(space, units)
-    assert 1 <= plan.trials <= max(GRID_SHARE * space.size, 1)
+    assert 1 <= plan.trials <= max(GRID_SHARE * space.size, FEWEST_TRIALS)
+    assert plan.trials <= space.size or plan.finalists
     assert plan.units[-1] == units and plan.all_units <= plan.trials * units
     assert len(plan.units) == len(plan.finalists) + 1
 
