@@ -131,7 +131,10 @@ class Executor(ABC):
                 return {}
             inputs, before = _inputs(store, reduction), store.version(table)
             stamp = run.stamp(stage=reduction.name, owned=reduction.owned, source=_source(reduction, inputs))
-            self.run_reduction(reduction, store, stamp, before)
+            try:
+                self.run_reduction(reduction, store, stamp, before)
+            finally:
+                reduction.end(store)
             failpoint("reduce:after")
             cost = {"seconds": round(time.perf_counter() - started, 3)}
             record(store, run, inputs, [Span(table, before + 1, store.version(table))], cost)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -11,17 +12,19 @@ import pyarrow.compute as pc
 
 from kernels.density import kernel_sums
 from kernels.spans import Ints
-from miner.corpus import Corpus
+from miner.corpus import Corpus, Vector
 from miner.errors import Damaged, NotFound, UsageError
 from miner.events import collapse, event_rows, near_distances
 from miner.footage import Floats, Footage, load_footage
-from miner.scarcity import Estimate, Reference, Space, reference_of
+from miner.scarcity import Estimate, Reference, Scale, Space, reference_of
 from miner.schema import EVENTS, REFERENCES, SCORES
-from miner.stage import Output, Reduction
+from miner.scratch import Scratch, sweep
+from miner.stage import Output, Part, Reduction
 from miner.store import Store, quoted
 
 RARITY = "rarity"
 VERSION = "1"
+SHARD = 20_000  # events scored at a time: half a minute of one core
 _ALSO_READ = ("clips", "sample_data")
 
 
@@ -66,14 +69,20 @@ class EventsReduction(Reduction):
 
 @dataclass(frozen=True)
 class RarityReduction(Reduction):
-    """`scores` of one scorer: every clip with vectors has the rarity of its event."""
+    """`scores` of one scorer: every clip with vectors has the rarity of its event.
+
+    Of more than `shard` clips the events are scored that many at a time, anywhere (`work` is what `begin` laid out).
+    """
 
     tables: tuple[str, ...]
     scorer: str = RARITY
     relative: Relative = PRESENT
+    shard: int = SHARD
+    work: Work | None = None
     name = RARITY
     settings = VERSION
     output = Output("scores", SCORES, None)
+    divided = True
 
     @property
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -83,10 +92,87 @@ class RarityReduction(Reduction):
     def owned(self) -> str:  # type: ignore[override]
         return f"scorer = {quoted(self.scorer)}"
 
+    def begin(self, store: Store) -> tuple[Reduction, Sequence[Part]]:
+        if store.count("clips") <= self.shard:
+            return self, ()
+        version, footage = store.version(self.tables[0]), whole_footage(store, self.tables)
+        question = Question.of(store, footage, leaders(store, footage, self.relative), self.relative)
+        work = Work.begun(Scratch.fresh(store, self.output.table), question, footage, version, self.shard)
+        return replace(self, work=work), [partial(work.score, number) for number in range(work.shards)]
+
     def compute(self, store: Store) -> pa.Table:
+        if self.work is not None:
+            return score_rows(*self.work.merged(), self.scorer, self.work.table_version)
         footage = whole_footage(store, self.tables)
         scored = scarcity(store, footage, leaders(store, footage, self.relative), self.relative)
-        return score_rows(footage, scored, self.scorer, store.version(self.tables[0]))
+        return score_rows(footage.clip_ids, scored, self.scorer, store.version(self.tables[0]))
+
+    def end(self, store: Store) -> None:
+        sweep(store, self.output.table)
+
+
+@dataclass(frozen=True)
+class Question:
+    """Whose rarity is asked, on which scale: by encoder the `vectors` of events (n, dim), the number of the `drive` of
+    each (n,), by how much it is taken down as what it must not be like has it, `absent` (n,); and the event of each
+    clip, `place`."""
+
+    scale: Scale
+    vectors: Mapping[str, Vector]
+    drive: Ints
+    absent: Floats
+    place: Ints
+
+    @classmethod
+    def of(cls, store: Store, footage: Footage, leader: Ints, relative: Relative) -> Question:
+        heads = np.flatnonzero(leader == np.arange(len(leader)))
+        events = footage.take(heads)
+        reference, drive = _reference(store, footage, events, relative.reference)
+        absent = np.ones(len(heads))
+        if relative.versus is not None:
+            absent = np.exp(-alike_among(reference, footage, relative.without, events))
+        return cls(reference.scale, events.vectors, drive, absent, np.searchsorted(heads, leader))
+
+
+@dataclass(frozen=True)
+class Work:
+    """A question in files, `shards` of events apart: small and picklable."""
+
+    scratch: Scratch
+    encoders: tuple[str, ...]
+    shards: int
+    table_version: int
+
+    @classmethod
+    def begun(cls, scratch: Scratch, question: Question, footage: Footage, version: int, shard: int) -> Work:
+        """Lay the question out."""
+        scale, encoders = question.scale, tuple(question.scale.spaces)
+        scratch.write("clips", ids=np.array(footage.clip_ids.to_pylist()), place=question.place)
+        scratch.write("scale", fused=scale.fused)
+        for number, space in enumerate(scale.spaces.values()):
+            scratch.write(f"space-{number}", **vars(space))
+        starts = range(0, len(question.drive), shard)
+        for number, first in enumerate(starts):
+            some = slice(first, first + shard)
+            own = {f"vectors_{at}": question.vectors[name][some] for at, name in enumerate(encoders)}
+            scratch.write(f"events-{number}", drive=question.drive[some], absent=question.absent[some], **own)
+        return cls(scratch, encoders, len(starts), version)
+
+    def score(self, number: int) -> None:
+        """Score one shard."""
+        spaces = {name: Space(**self.scratch.read(f"space-{at}")) for at, name in enumerate(self.encoders)}
+        events = self.scratch.read(f"events-{number}")
+        vectors = {name: events[f"vectors_{at}"] for at, name in enumerate(self.encoders)}
+        found = Scale(spaces, self.scratch.read("scale")["fused"]).rarity(vectors, events["drive"])
+        scores = {name: each * events["absent"] for name, each in found._asdict().items()}
+        self.scratch.write(f"scores-{number}", **scores)
+
+    def merged(self) -> tuple[pa.Array, Estimate]:
+        """The clips and their rarities."""
+        clips = self.scratch.read("clips")
+        parts = [self.scratch.read(f"scores-{number}") for number in range(self.shards)]
+        found = (np.concatenate([part[name] for part in parts])[clips["place"]] for name in Estimate._fields)
+        return pa.array(clips["ids"].tolist(), pa.string()), Estimate(*found)
 
 
 def whole_footage(store: Store, tables: tuple[str, ...]) -> Footage:
@@ -112,23 +198,17 @@ def scarcity(store: Store, footage: Footage, leader: Ints, relative: Relative = 
     With `relative.without` times the chance that there is none alike in it: e^-k for k alike events. Raises NotFound
     where there is nothing to compare with.
     """
-    heads = np.flatnonzero(leader == np.arange(len(leader)))
-    events = footage.take(heads)
-    reference, drive = _reference(store, footage, events, relative.reference)
-    found = reference.rarity(events, drive)
-    if relative.versus is not None:
-        absent = np.exp(-alike_among(reference, footage, relative.without, events))
-        found = Estimate(*(each * absent for each in found))
-    place = np.searchsorted(heads, leader)
-    return Estimate(*(each[place] for each in found))
+    question = Question.of(store, footage, leader, relative)
+    found = question.scale.rarity(question.vectors, question.drive)
+    return Estimate(*((each * question.absent)[question.place] for each in found))
 
 
-def score_rows(footage: Footage, scored: Estimate, scorer: str, table_version: int) -> pa.Table:
-    """Rows of the table `scores`, of clips that have one."""
+def score_rows(clip_ids: pa.Array, scored: Estimate, scorer: str, table_version: int) -> pa.Table:
+    """Rows of the table `scores`, of the clips (n,) that have one."""
     rows = np.flatnonzero(np.isfinite(scored.value))
     same = pa.array(np.zeros(len(rows), np.int64))
     columns = {
-        "clip_id": footage.clip_ids.take(pa.array(rows)),
+        "clip_id": clip_ids.take(pa.array(rows)),
         "scorer": pa.array([scorer], pa.string()).take(same),
         "version": pa.array([VERSION], pa.string()).take(same),
         "table_version": pa.array([table_version], pa.int64()).take(same),

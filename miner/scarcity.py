@@ -88,6 +88,43 @@ class Space:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """What rarities are read from: the reference events' spaces by encoder, their fused scarcity (r,), ascending."""
+
+    spaces: Mapping[str, Space]
+    fused: Floats
+
+    def rarity(self, vectors: Mapping[str, Vector], drive: Ints) -> Estimate:
+        """Of events of numbered drives (n,), by encoder their vectors (n, dim): the share that is less scarce."""
+        estimates = self.surprisals(vectors, drive)
+        sides = [fused(self.spaces, {name: each[side] for name, each in estimates.items()}) for side in range(3)]
+        value, low, high = (np.round(1 - _upper_tail(self.fused, each), _DIGITS) for each in sides)
+        error = float(np.sqrt(np.log(2 / (1 - LEVEL)) / (2 * max(len(self.fused), 1))))
+        return Estimate(value, np.maximum(low - error, 0.0), np.minimum(high + error, 1.0))
+
+    def surprisals(self, vectors: Mapping[str, Vector], drive: Ints) -> dict[str, Estimate]:
+        """By encoder the surprisal of events, NaN for those without a vector."""
+        found = {}
+        for name, space in self.spaces.items():
+            rows = np.flatnonzero(vectors[name].any(axis=1)) if name in vectors else np.empty(0, np.int64)
+            parts = tuple(np.full(len(drive), np.nan) for _ in range(3))
+            if len(rows):
+                for part, own in zip(parts, space.surprisal(vectors[name][rows], drive[rows]), strict=True):
+                    part[rows] = own
+            found[name] = Estimate(*parts)
+        return found
+
+
+def fused(spaces: Mapping[str, Space], surprisals: Mapping[str, Floats]) -> Floats:
+    """-ln of Fisher's combined probability of being so scarce by chance, over the encoders that saw the event."""
+    logs = np.array([-np.log(spaces[name].tail(each)) for name, each in surprisals.items()])
+    count = np.isfinite(logs).sum(axis=0)
+    total = np.where(np.isfinite(logs), logs, 0.0).sum(axis=0)
+    with np.errstate(divide="ignore"):
+        return np.where(count == 1, total, np.where(count, -np.log(_fisher(total, np.maximum(count, 1))), np.nan))
+
+
+@dataclass(frozen=True)
 class Reference:
     """Events that scarcity is relative to: their space by encoder, and how much driving they are of.
 
@@ -103,23 +140,12 @@ class Reference:
 
     def rarity(self, events: Footage, drive: Ints) -> Estimate:
         """Of events (n,) of numbered drives: the share of the reference that is less scarce; NaN without a vector."""
-        estimates = self.surprisals(events, drive)
-        fused = [self._fused({name: each[side] for name, each in estimates.items()}) for side in range(3)]
-        value, low, high = (np.round(1 - _upper_tail(self.fused, each), _DIGITS) for each in fused)
-        error = float(np.sqrt(np.log(2 / (1 - LEVEL)) / (2 * max(len(self.fused), 1))))
-        return Estimate(value, np.maximum(low - error, 0.0), np.minimum(high + error, 1.0))
+        return self.scale.rarity(events.vectors, drive)
 
-    def surprisals(self, events: Footage, drive: Ints) -> dict[str, Estimate]:
-        """By encoder the surprisal of events, NaN for those without a vector."""
-        found = {}
-        for name, space in self.spaces.items():
-            rows = np.flatnonzero(events.has(name)) if name in events.vectors else np.empty(0, np.int64)
-            parts = tuple(np.full(len(events), np.nan) for _ in range(3))
-            if len(rows):
-                for part, own in zip(parts, space.surprisal(events.vectors[name][rows], drive[rows]), strict=True):
-                    part[rows] = own
-            found[name] = Estimate(*parts)
-        return found
+    @property
+    def scale(self) -> Scale:
+        """What a rarity is read from."""
+        return Scale(self.spaces, self.fused)
 
     @cached_property
     def fused(self) -> Floats:
@@ -136,20 +162,7 @@ class Reference:
             of[name] = np.full(len(names), np.nan)
             own = np.array([names[each] for each in self.clip_ids[name].to_pylist()], np.int64)
             of[name][own] = space.surprisal(space.vectors, space.drive).value
-        return np.sort(self._fused(of))
-
-    def _fused(self, surprisals: Mapping[str, Floats]) -> Floats:
-        """-ln of Fisher's combined probability of being so scarce by chance, over the encoders that saw the event."""
-        known = {name: each for name, each in surprisals.items()}
-        logs = np.array([-np.log(self.spaces[name].tail(each)) for name, each in known.items()])
-        count = np.isfinite(logs).sum(axis=0)
-        total = np.where(np.isfinite(logs), logs, 0.0).sum(axis=0)
-        with np.errstate(divide="ignore"):
-            return np.where(count == 1, total, np.where(count, -np.log(_fisher(total, np.maximum(count, 1))), np.nan))
-
-    def weights(self, surprisals: Mapping[str, Estimate]) -> dict[str, Floats]:
-        """By encoder how unusual each event is to it: -ln of the upper tail."""
-        return {name: -np.log(self.spaces[name].tail(each.value)) for name, each in surprisals.items()}
+        return np.sort(fused(self.spaces, of))
 
 
 def reference_of(events: Footage, near: Mapping[str, float], seconds: Floats, metres: Floats) -> Reference:

@@ -118,7 +118,8 @@ class Reduction(ABC):
     """Tables to table: replaces its own rows (those matching `owned`) in one commit, and only if an input changed.
 
     `settings` are what the rows depend on beside the tables it reads.
-    One that is `divided` has work for several: `begin`, then its parts in any order, then `compute` of what it gave.
+    One that is `divided` has work for several: `begin`, then its parts in any order, then `compute` of what it gave,
+    and `end` whatever came of that. All of it may be done twice, where a worker dies.
     """
 
     name: str
@@ -131,6 +132,10 @@ class Reduction(ABC):
     def begin(self, store: Store) -> tuple[Reduction, Sequence[Part]]:
         """For one that is `divided`: the reduction that puts parts together, and the parts. Called under the lease."""
         return self, ()
+
+    def end(self, store: Store) -> None:
+        """For one that is `divided`: remove what `begin` and the parts left. Called under the lease."""
+        return
 
     def outdated(self, store: Store) -> bool:
         """Whether its rows have to be computed anew though no table that it reads has changed."""

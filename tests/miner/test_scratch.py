@@ -1,0 +1,32 @@
+"""Files of divided reductions: what is written is read, of this run alone, and nothing is left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from miner.scratch import FOLDER, Scratch, sweep
+from miner.store import Store
+
+
+def test_arrays_come_back_and_go(tmp_path: Path) -> None:
+    store = Store.create(str(tmp_path / "lake"))
+    old = Scratch.fresh(store, "scores")
+    arrays = {"a": np.arange(6).reshape(2, 3), "ids": np.array(["x", "yy"]), "none": np.empty((0, 4), np.float32)}
+    for _ in range(2):  # a part that is done again
+        old.write("part-0", **arrays)
+    read = old.read("part-0")
+    assert {name: each.tolist() for name, each in read.items()} == {name: x.tolist() for name, x in arrays.items()}
+    assert read["none"].shape == (0, 4) and read["none"].dtype == np.float32
+    other = Scratch.fresh(store, "duplicates")
+    other.write("x", a=np.ones(1))
+    Scratch.fresh(store, "scores")
+    with pytest.raises(FileNotFoundError):
+        old.read("part-0")
+    assert other.read("x")["a"].tolist() == [1.0], "of another table, which has its own lease"
+    sweep(store, "duplicates")
+    sweep(store, "duplicates")
+    assert not [path for path in (tmp_path / "lake" / FOLDER).rglob("*") if path.is_file()]
+    assert store.tables() == ["lineage"]
