@@ -22,6 +22,7 @@ def _stage(each: Document) -> str:
     parts = [f"{each['units_per_s']:,.1f}/s", f"{each['mb_read_per_s']:,.1f} MB/s read"]
     parts += [f"{each['mb_written_per_s']:,.1f} MB/s written"]
     parts += [f"{each['workers']} {'worker' if each['workers'] == 1 else 'workers'} {each['busy_share']:.0%} busy"]
+    parts += [f"{each['decoders']} decoders {each['shares']['prepare']:.0%} busy"] if each["decoders"] else []
     if each["gpu_wait_share"] is not None:
         parts.append(f"GPUs waited {each['gpu_wait_share']:.0%}")
     parts += [f"{each[key]:,} {word}" for key, word in (("left", "left"), ("quarantined", "quarantined")) if each[key]]

@@ -39,6 +39,7 @@ class Committer:
         self.units = 0
         self.usage = Usage()  # of all blocks that came back, good or not
         self.workers: set[str] = set()
+        self.preparers: set[str] = set()
         self.commit_s = 0.0
 
     def add(self, receipt: Receipt) -> None:
@@ -53,6 +54,7 @@ class Committer:
         """Add up what a block cost, whether it is to be committed or tried again."""
         self.usage += receipt.usage
         self.workers |= {receipt.worker} - {""}
+        self.preparers |= {receipt.preparer} - {""}
 
     def flush(self) -> None:
         """Commit what is collected."""

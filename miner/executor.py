@@ -144,6 +144,7 @@ class Executor(ABC):
     def _run_chunk(self, job: _Job, chunk: pa.Table) -> None:
         """Work on the pending units of one chunk until each is committed or in quarantine."""
         blocks, attempts, alone = _blocks(chunk, self.workers, job.plan.stage), 0, False
+        self._show(job)  # the work begins: rates are counted from here
         while blocks:
             left = self._round(job, [[block] for block in blocks] if alone else [blocks])
             if left and all(len(each.block) == 1 for each in left):

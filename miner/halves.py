@@ -18,7 +18,7 @@ from miner.limits import UNIT_TIMEOUT_S, assert_wanted
 from miner.stage import Failure, Stage
 from miner.store import Store
 from miner.usage import Clock, Meter, Usage
-from miner.worker import BlockWorker, Receipt, failed, fatal, without_stuck
+from miner.worker import BlockWorker, Receipt, failed, fatal, own_name, without_stuck
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,19 @@ class Prepared:
     stuck: Sequence[Failure] = ()
     receipt: Receipt | None = None
     usage: Usage = field(default_factory=Usage)
+    worker: str = ""
 
     def to_row(self) -> pa.Table:
         """As one row; the arrays of units are copied once, into one piece."""
-        about = pickle.dumps((self.stuck, self.receipt, self.usage))
+        about = pickle.dumps((self.stuck, self.receipt, self.usage, self.worker))
         cells = {"block": row_of(self.block), "units": row_of(self.units)}
         return pa.table({**cells, "about": pa.array([about], pa.large_binary())})
 
     @classmethod
     def from_row(cls, row: pa.Table) -> Prepared:
         """Of such a row, without copying."""
-        stuck, receipt, usage = pickle.loads(row["about"][0].as_py())
-        return cls(units_of(row["block"]), units_of(row["units"]), stuck, receipt, usage)
+        about = pickle.loads(row["about"][0].as_py())
+        return cls(units_of(row["block"]), units_of(row["units"]), *about)
 
 
 class PrepareWorker:
@@ -63,8 +64,8 @@ class PrepareWorker:
             done, stuck = without_stuck(partial(self._prepared, meter=meter), block, *self._limits, self._begin)
         usage = replace(meter.usage(0, share.cpu_s), blocks=0)  # the second half counts it
         if isinstance(done, Receipt):
-            return Prepared(block, none, stuck, done, usage)
-        return Prepared(block, none if done is None else done, stuck, None, usage)
+            return Prepared(block, none, stuck, done, usage, own_name())
+        return Prepared(block, none if done is None else done, stuck, None, usage, own_name())
 
     def _begin(self) -> None:
         self._prepare = self._stage.prepare(self._store)
@@ -97,7 +98,9 @@ class ApplyWorker:
         keys = tuple(prepared.block["key"].to_pylist())
         receipt = prepared.receipt or self._applied(prepared)
         failures = [*receipt.failures, *prepared.stuck]
-        return replace(receipt, units=keys, failures=failures, usage=prepared.usage + receipt.usage)
+        return replace(
+            receipt, units=keys, failures=failures, usage=prepared.usage.joined(receipt.usage), preparer=prepared.worker
+        )
 
     def _applied(self, prepared: Prepared) -> Receipt:
         self._units = prepared.units

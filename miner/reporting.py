@@ -28,8 +28,9 @@ class Progress:
 class Report:
     """What one verb of the engine did: units seen, rows written by table, quarantined units, table versions.
 
-    `usage` is what its `workers` used; `driver_cpu_s` is CPU of the process that planned and committed, beside blocks
-    it worked on itself, and `commit_s` the seconds it was at commits; `money` is None without prices.
+    `usage` is what its `workers` used, for whom `decoders`, if there are any, prepared; `driver_cpu_s` is CPU of the
+    process that planned and committed, beside blocks it worked on itself, and `commit_s` the seconds it was at commits;
+    `money` is None without prices.
     """
 
     stage: str
@@ -45,6 +46,7 @@ class Report:
     notes: Sequence[str] = ()
     usage: Usage = field(default_factory=Usage)
     workers: int = 0
+    decoders: int = 0
     commit_s: float = 0.0
     driver_cpu_s: float = 0.0
     money: Bill | None = None
@@ -105,6 +107,7 @@ def with_usage(report: Report, committer: Committer, began: Beginning, terms: Te
         report,
         usage=usage,
         workers=min(len(committer.workers), terms.slots),
+        decoders=min(len(committer.preparers), terms.slots),
         commit_s=committer.commit_s,
         driver_cpu_s=max(time.process_time() - began.cpu_s - own_s, 0.0),
     )

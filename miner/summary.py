@@ -30,7 +30,8 @@ class Summary:
     `busy_share` is how much of their time workers worked on blocks, `shares` the same by phase, with `commit` and
     `driver` (its CPU) beside. `limits` is what held the stage up, on `resource`, and `relief` what would help;
     `rate_if_doubled` units per second by the model, were there twice as much of that resource, None where that is not
-    how it would get faster. `left` are units it did not get to.
+    how it would get faster. `left` are units it did not get to. With `decoders`, who prepare for workers, the share of
+    `prepare` is of theirs.
     """
 
     stage: str
@@ -48,6 +49,7 @@ class Summary:
     resource: Resource
     relief: str
     rate_if_doubled: float | None
+    decoders: int = 0
 
 
 def summaries(reports: Sequence[Report]) -> list[Summary]:
@@ -69,7 +71,7 @@ def summary(report: Report) -> Summary:
         mb_read_per_s=usage.bytes_read / 1e6 / report.seconds,
         mb_written_per_s=usage.bytes_written / 1e6 / report.seconds,
         workers=report.workers,
-        busy_share=sum(shares[phase] for phase in ("prepare", "apply", "write")),
+        busy_share=sum(shares[phase] for phase in _own_phases(report)),
         gpu_wait_share=usage.gpu_wait_s / held_s if held_s else None,
         shares=shares,
         left=max(report.units - report.done_before - units - report.quarantined_before, 0),
@@ -78,6 +80,7 @@ def summary(report: Report) -> Summary:
         resource=resource,
         relief=_RELIEF[limits, resource],
         rate_if_doubled=_doubled(report, limits),
+        decoders=report.decoders,
     )
 
 
@@ -97,16 +100,17 @@ def service_of(report: Report) -> Service:
 def _shares(report: Report) -> dict[str, float]:
     usage, workers_s = report.usage, max(report.workers, 1) * report.seconds
     of_workers = {"prepare": usage.prepare_s, "apply": usage.apply_s, "write": usage.write_s, "start": usage.start_s}
+    of_decoders = {"prepare": of_workers.pop("prepare") / (report.decoders * report.seconds)} if report.decoders else {}
     of_driver = {"commit": report.commit_s, "driver": report.driver_cpu_s}
     shares = {name: spent_s / workers_s for name, spent_s in of_workers.items()}
-    return shares | {name: spent_s / report.seconds for name, spent_s in of_driver.items()}
+    return shares | of_decoders | {name: spent_s / report.seconds for name, spent_s in of_driver.items()}
 
 
 def _limits(report: Report, shares: Mapping[str, float]) -> tuple[Limiting, Resource]:
     """What was busiest, if anything was for long."""
-    phases: tuple[Phase, ...] = ("prepare", "apply", "write")
+    phases = _own_phases(report)
     busy = {"workers": sum(shares[phase] for phase in phases)}
-    busy |= {name: shares[name] for name in ("start", "commit", "driver")}
+    busy |= {name: shares[name] for name in ("prepare", "start", "commit", "driver")}
     busiest = max(busy, key=lambda name: busy[name])
     if busy[busiest] < _SATURATED:
         return "waiting", "driver"
@@ -114,6 +118,7 @@ def _limits(report: Report, shares: Mapping[str, float]) -> tuple[Limiting, Reso
         longest = max(phases, key=lambda phase: shares[phase])
         return longest, resource_of(longest, _gpus(report))
     found: dict[str, tuple[Limiting, Resource]] = {
+        "prepare": ("prepare", "CPU"),
         "start": ("start", "CPU"),
         "commit": ("commit", "lake"),
         "driver": ("driver", "driver"),
@@ -126,7 +131,15 @@ def _doubled(report: Report, limits: Limiting) -> float | None:
         return None
     service = service_of(report)
     # What a driver in the same process spends beside commits is of the run, not of each unit more or less.
-    return limit(replace(service, driver_s=0.0), Resources(2 * max(report.workers, 1), _gpus(report))).rate
+    workers, decoders = max(report.workers, 1), report.decoders
+    doubled = {"decoders": 2 * decoders} if decoders and limits == "prepare" else {"workers": 2 * workers}
+    there = Resources(workers, _gpus(report), decoders)
+    return limit(replace(service, driver_s=0.0), replace(there, **doubled)).rate
+
+
+def _own_phases(report: Report) -> tuple[Phase, ...]:
+    """Which phases workers do themselves."""
+    return ("apply", "write") if report.decoders else ("prepare", "apply", "write")
 
 
 def _gpus(report: Report) -> float:

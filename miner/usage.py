@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 Phase = Literal["prepare", "apply", "write"]
@@ -48,6 +48,11 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(Usage)))
+
+    def joined(self, other: Usage) -> Usage:
+        """Of two workers at the same block, which is one block with the CPU time of both."""
+        both = self + other
+        return replace(both, units_cpu_s=both.units * both.cpu_s, cpu_s_squared=both.cpu_s**2)
 
     @property
     def busy_s(self) -> float:

@@ -44,6 +44,7 @@ class Receipt:
     fatal: MinerError | None = None  # no unit's fault (configuration, weights, a full disk): retrying cannot help
     usage: Usage = field(default_factory=Usage)  # also where nothing of the block counts: it was spent
     worker: str = ""
+    preparer: str = ""  # where another worker did the first half
 
 
 class BlockWorker:
@@ -79,7 +80,7 @@ class BlockWorker:
         receipt = done or Receipt(keys)
         usage = meter.usage(len(block), share.cpu_s, self._stage.num_gpus, share.idle_s)
         usage += next(self._untold, Usage())
-        return replace(receipt, units=keys, failures=[*receipt.failures, *stuck], usage=usage, worker=_own_name())
+        return replace(receipt, units=keys, failures=[*receipt.failures, *stuck], usage=usage, worker=own_name())
 
     def _begin(self) -> None:
         _ = self._stage.outputs  # loads what the stage is described by, weights too: now, not with the first block
@@ -191,7 +192,7 @@ def fatal(error: Exception, store: Store) -> MinerError | None:
     return None if of_recording else told
 
 
-def _own_name() -> str:
+def own_name() -> str:
     """Of this worker: the same for all blocks it does."""
     return f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}"
 

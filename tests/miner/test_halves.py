@@ -49,7 +49,7 @@ def in_halves(stage: Stage, store: Store, block: pa.Table, unit_timeout_s: float
 
 def told(receipt: Receipt) -> Receipt:
     """What does not depend on when and where it was done."""
-    return replace(receipt, fragments={}, usage=Usage(), worker="", trace="")
+    return replace(receipt, fragments={}, usage=Usage(), worker="", preparer="", trace="")
 
 
 def test_vectors_are_those_of_one_worker(lake: Lake) -> None:

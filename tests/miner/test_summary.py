@@ -13,6 +13,8 @@ from miner.reporting import Report
 from miner.summary import summaries, summary
 from miner.usage import Usage
 
+NO_COST = {"cost": costs([], 0)}
+
 
 def report(stage: str = "embed", usage: dict[str, float] | None = None, **changes: Any) -> Report:
     """100 of 200 units in ten seconds of two workers, `usage` of them."""
@@ -57,6 +59,15 @@ def test_figures_of_a_stage() -> None:
     assert found.busy_share == pytest.approx(0.9)
     assert found.gpu_wait_share == pytest.approx(0.8)
     assert found.rate_if_doubled == pytest.approx(4 / 0.18)
+
+
+def test_who_prepares_for_others_is_counted_apart() -> None:
+    used = {"prepare_s": 38.0, "apply_s": 6.0, "write_s": 2.0, "gpu_s": 6.0, "gpu_wait_s": 14.0}
+    found = summary(report(usage=used, decoders=4))
+    assert (found.limits, found.resource) == ("prepare", "CPU")
+    assert found.shares["prepare"] == pytest.approx(0.95) and found.busy_share == pytest.approx(0.4)
+    assert found.rate_if_doubled == pytest.approx(8 / 0.38)
+    assert "4 decoders 95% busy" in summary_text({"summary": [vars(found)], "stages": [{"seconds": 10.0}], **NO_COST})
 
 
 def test_the_longest_stage_is_the_bottleneck_and_idle_ones_are_left_out() -> None:

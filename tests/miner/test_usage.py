@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -96,6 +96,13 @@ def test_what_failed_was_spent_too(tmp_path: Path) -> None:
     report = LocalExecutor(threads=2).map(OneClipStage((ids[3],), "raise"), store, Run("test"))
     assert (report.written, report.quarantined) == (7, 1)
     assert report.usage.units > 8  # the bad unit was tried again, and so was who shared its block
+
+
+@given(st.integers(1, 1000), st.floats(0, 100), st.floats(0, 100))
+def test_two_halves_of_a_block_are_one_block(units: int, first_s: float, second_s: float) -> None:
+    whole = Meter().usage(units, first_s + second_s)
+    halves = replace(Meter().usage(0, first_s), blocks=0).joined(Meter().usage(units, second_s))
+    assert halves == whole
 
 
 def test_nothing_to_do_uses_nothing(tmp_path: Path) -> None:
