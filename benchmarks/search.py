@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from benchmarks.embeddings_like import World
 from benchmarks.report import Row, run
@@ -38,7 +39,7 @@ OURS = ("IVF-RaBitQ", "IVF-SQ8", "IVF-PQ", "IVF-Flat", "HNSW")
 WANTED = (0.8, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99)
 SHARES = (1.0, 0.1, 0.01, 0.001, 0.0001)
 _RUN = 1000  # rows that a filter lets through or not together
-_QUERIES = 200
+_QUERIES = 500
 
 Vectors = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -106,7 +107,7 @@ def measure(options: argparse.Namespace) -> list[Row]:
         count = 60 if options.quick else _QUERIES
         drawn = World().draw(size, count + COUNT)
         asked = {kind: queries[:count] for kind, queries in drawn.queries.items()}
-        with one_thread(), tempfile.TemporaryDirectory() as folder:
+        with threadpool_limits(1), one_thread(), tempfile.TemporaryDirectory() as folder:
             rows += _measured(drawn.frames, asked, drawn.queries["text"][count:], options, Path(folder))
     return rows
 

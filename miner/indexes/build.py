@@ -28,7 +28,7 @@ from miner.store import Store
 
 _PART_ROWS = 200_000
 _TRAINED = "trained"
-_EFFORTS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 256, 512)
+_EFFORTS = (4, 8, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 256, 512)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from miner.indexes import Ask, Estimate
 
 K = 10
 SHARES = (1.0, 0.1, 0.01)  # of the rows that a mask lets through
-REFINES = (1, 2, 4, 7, 10, 20, 40, 80)  # candidates for each of K wanted rows
+REFINES = (1, 2, 4, 7, 10, 14, 20, 28, 40, 80)  # candidates for each of K wanted rows
 _SURPLUS = np.array(REFINES) - 1
 _RUN = 1000  # rows that a mask lets through or not together: filters ask for scenes, which are neighbours in a table
 _TIMED = 10  # searches are timed with K times so many candidates; what more of them cost is told apart

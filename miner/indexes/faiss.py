@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miner.errors import UnknownName
+from miner.indexes.lists import Lists
 
 Vectors = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -40,43 +41,42 @@ def code_bytes(kind: str, dim: int) -> int:
 class Codes:
     """A FAISS index over ids; empty but trained, a shard, or the whole of it.
 
-    `turn` (dim, dim) is a rotation that spreads what vectors say evenly over their numbers, as RaBitQ wants it; it
-    changes no inner product.
+    `lists` are None for a graph. `turn` (dim, dim) is a rotation that spreads what vectors say evenly over their
+    numbers, as RaBitQ wants it; it changes no inner product.
     """
 
-    def __init__(self, kind: str, index: Any, turn: Vectors | None = None) -> None:
-        self.kind, self._index, self._turn = kind, index, turn
+    def __init__(self, kind: str, index: Any, lists: Lists | None, turn: Vectors | None) -> None:
+        self.kind, self._index, self._lists, self._turn = kind, index, lists, turn
 
     @classmethod
     def train(cls, kind: str, sample: Vectors, lists: int) -> Codes:
         """Learn lists and codes from a sample (s, dim). Raises UnknownName for another kind."""
-        faiss = _library()
-        dim = sample.shape[1]
-        code_bytes(kind, dim)
-        turn = _rotation(dim) if kind == "IVF-RaBitQ" else None
-        index = faiss.index_factory(dim, _factory(kind, dim, lists), faiss.METRIC_INNER_PRODUCT)
+        code_bytes(kind, sample.shape[1])
+        turn = _rotation(sample.shape[1]) if kind == "IVF-RaBitQ" else None
+        turned = _turned(sample, turn)
         if kind == "HNSW":
-            index.hnsw.efConstruction = _BUILD_WIDTH
+            index, learned = _graph(sample.shape[1]), None
         else:
-            index.cp.niter, index.cp.max_points_per_centroid = _ROUNDS, SAMPLE_PER_LIST
-            learners = [index.cp, *([index.pq.cp] if kind == "IVF-PQ" else [])]
-            for each in learners:
-                each.min_points_per_centroid = 1  # a small table is no reason for a warning
-        index.train(_turned(sample, turn))
-        return cls(kind, faiss.IndexIDMap(index) if kind == "HNSW" else index, turn)
+            learned = learned_lists(turned, lists)
+            index = _inverted(kind, learned)
+        index.train(turned)
+        return cls(kind, index, learned, turn)
 
     @classmethod
     def read(cls, kind: str, folder: Path, mapped: bool = True) -> Codes:
         """What `write` wrote; `mapped` leaves it on the disk until it is asked for."""
         faiss = _library()
         flags = faiss.IO_FLAG_MMAP_IFC if mapped else 0
+        lists = None if kind == "HNSW" else Lists.read(folder)
         turn = np.load(folder / TURN) if kind == "IVF-RaBitQ" else None
-        return cls(kind, faiss.read_index(str(folder / CODES), flags), turn)
+        return cls(kind, faiss.read_index(str(folder / CODES), flags), lists, turn)
 
     def write(self, folder: Path) -> None:
-        """Store it in a folder, as CODES and, where vectors are turned, TURN."""
+        """Store it in a folder, as CODES and, where there are, LISTS and TURN."""
         faiss = _library()
         faiss.write_index(self._index, str(folder / CODES))
+        if self._lists is not None:
+            self._lists.write(folder)
         if self._turn is not None:
             np.save(folder / TURN, self._turn)
 
@@ -91,7 +91,7 @@ class Codes:
     @property
     def lists(self) -> int:
         """How many lists there are; 0 for a graph."""
-        return 0 if self.kind == "HNSW" else int(self._index.nlist)
+        return 0 if self._lists is None else len(self._lists)
 
     def add(self, ids: Ints, vectors: Vectors) -> None:
         """Take in vectors (n, dim) under their ids (n,)."""
@@ -111,17 +111,26 @@ class Codes:
 
         `effort` is how many lists are read, or how many vertices of the graph are kept in sight.
         """
+        turned, selector = _turned(queries, self._turn), allowed and allowed.selector
+        if self._lists is not None:
+            return self._in_lists(self._lists, turned, count, min(effort, len(self._lists)), selector)
+        options = _library().SearchParametersHNSW(efSearch=max(effort, count), sel=selector)
+        found: Ints = self._index.search(turned, count, params=options)[1]
+        return found
+
+    def _in_lists(self, lists: Lists, queries: Vectors, count: int, effort: int, selector: Any) -> Ints:
         faiss = _library()
-        if self.kind == "HNSW":
-            options = faiss.SearchParametersHNSW(efSearch=max(effort, count), sel=allowed and allowed.selector)
-        else:
-            options = faiss.IVFRaBitQSearchParameters() if self.kind == "IVF-RaBitQ" else faiss.SearchParametersIVF()
-            options.nprobe = min(effort, self.lists)
-            if allowed is not None:
-                options.sel = allowed.selector
-            if self.kind == "IVF-RaBitQ":
-                options.qb = _QUERY_BITS
-        found: Ints = self._index.search(_turned(queries, self._turn), count, params=options)[1]
+        options = faiss.IVFRaBitQSearchParameters() if self.kind == "IVF-RaBitQ" else faiss.SearchParametersIVF()
+        options.nprobe = effort
+        if selector is not None:
+            options.sel = selector
+        if self.kind == "IVF-RaBitQ":
+            options.qb = _QUERY_BITS
+        chosen = lists.best(queries, effort, len(self) / len(lists))
+        found, scores = np.empty((len(queries), count), np.int64), np.empty((len(queries), count), np.float32)
+        arrays = [faiss.swig_ptr(each) for each in (*chosen, scores, found)]
+        # Of all that FAISS gives Python, only this takes lists and parameters.
+        self._index.search_preassigned_c(len(queries), faiss.swig_ptr(queries), count, *arrays, False, options)
         return found
 
 
@@ -153,11 +162,43 @@ def _library() -> Any:
     return faiss
 
 
-def _factory(kind: str, dim: int, lists: int) -> str:
-    """What FAISS calls it."""
+def learned_lists(sample: Vectors, count: int) -> Lists:
+    """Lists of a sample (s, dim) of at least `count` vectors, by k-means."""
+    means = _library().Kmeans(
+        sample.shape[1], count, niter=_ROUNDS, min_points_per_centroid=1, max_points_per_centroid=SAMPLE_PER_LIST
+    )
+    means.train(sample)
+    return Lists.measured(np.asarray(means.centroids), sample, means.index.search(sample, 1)[1][:, 0])
+
+
+def _centres(centres: Vectors) -> Any:
+    """What says which list a vector belongs to: that of the nearest centre."""
+    index = _library().IndexFlatL2(centres.shape[1])
+    index.add(centres)
+    return index
+
+
+def _graph(dim: int) -> Any:
+    faiss = _library()
+    index = faiss.index_factory(dim, f"HNSW{_LINKS},SQ8", faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = _BUILD_WIDTH
+    return faiss.IndexIDMap(index)
+
+
+def _inverted(kind: str, lists: Lists) -> Any:
+    faiss = _library()
+    dim = lists.centres.shape[1]
+    common = _centres(lists.centres), dim, len(lists)
+    if kind == "IVF-Flat":
+        return faiss.IndexIVFFlat(*common, faiss.METRIC_INNER_PRODUCT)
+    if kind == "IVF-SQ8":
+        return faiss.IndexIVFScalarQuantizer(*common, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
+    if kind == "IVF-RaBitQ":
+        return faiss.IndexIVFRaBitQ(*common, faiss.METRIC_INNER_PRODUCT)
     parts = max(each for each in range(1, max(dim // _PER_PART, 1) + 1) if dim % each == 0)
-    codes = {"IVF-Flat": "Flat", "IVF-SQ8": "SQ8", "IVF-RaBitQ": "RaBitQ", "IVF-PQ": f"PQ{parts}x4fs"}
-    return f"HNSW{_LINKS},SQ8" if kind == "HNSW" else f"IVF{lists},{codes[kind]}"
+    index = faiss.IndexIVFPQFastScan(*common, parts, 4, faiss.METRIC_INNER_PRODUCT)
+    index.pq.cp.min_points_per_centroid = 1  # a small table is no reason for a warning
+    return index
 
 
 def _rotation(dim: int) -> Vectors:

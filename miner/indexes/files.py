@@ -21,6 +21,7 @@ from miner.store import Store
 
 FOLDER = "_indexes"
 ABOUT = "index.json"
+_FORMAT = 2  # what files there are and what is in them
 
 
 def home(store: Store, table: str) -> Path:
@@ -37,7 +38,7 @@ def sealed(folder: Path, facts: Mapping[str, Any]) -> str:
     """Write `index.json`: facts about the index, size and sha256 of the files; gives its own sha256."""
     names = sorted(path.name for path in folder.iterdir() if path.name != ABOUT)
     files = {name: [size, sha256] for name, size, sha256 in measure(str(folder), None, names)}
-    text = json.dumps({**facts, "files": files}, indent=1)
+    text = json.dumps({**facts, "format": _FORMAT, "files": files}, indent=1)
     (folder / ABOUT).write_text(text)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -55,6 +56,8 @@ def opened(store: Store, row: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
     if hashlib.sha256(text).hexdigest() != row["sha256"]:
         raise Damaged(f"{row['uri']}/{ABOUT} is not the one that was written (sha256)")
     facts: dict[str, Any] = json.loads(text)
+    if facts.get("format") != _FORMAT:
+        raise Damaged(f"{row['uri']} was built by another version of this program")
     if facts["table"] != row["table"]:
         raise Damaged(f"{row['uri']} is an index of {facts['table']}, not of {row['table']}")
     for name, size, sha256 in measure(str(folder), None, facts["files"]):

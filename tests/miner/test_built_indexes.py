@@ -141,6 +141,15 @@ def test_files_that_do_not_hold_are_refused_and_built_anew(damage: str, lake: La
     assert load_index(lake.store, TABLE).kind == RABITQ and not load_index(lake.store, TABLE).notes
 
 
+def test_files_of_another_format_are_built_anew(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("miner.indexes.files._FORMAT", 1)
+    lake.index(RABITQ)
+    monkeypatch.undo()
+    index = load_index(lake.store, TABLE)
+    assert index.kind == "flat" and "another version of this program" in index.notes[-1]
+    assert [report.changed for report in lake.index()][-1] and not load_index(lake.store, TABLE).notes
+
+
 def _of_another_table(lake: Lake, folder: Path) -> None:
     """Exchange the files of an index with those of another, whole ones, of another table of the same shape."""
     other = "embeddings/other"
