@@ -101,7 +101,8 @@ class RayExecutor(Executor):
             return ray.remote(num_cpus=1, max_retries=_RESTARTS)(work)
 
         try:
-            if reduction.divided:
+            parts: Sequence[Part] = [lambda: None]
+            while parts and reduction.divided:
                 reduction, parts = ray.get(remote(_begin).remote(reduction, store))
                 ray.get([remote(_done).remote(part) for part in parts])
             ray.get(remote(replace_rows).remote(reduction, store, stamp, since))

@@ -9,6 +9,7 @@ rounding could decide, the pair is scored again in float64.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,29 @@ class Edges(NamedTuple):
     right: Rows
 
 
+@dataclass(frozen=True)
+class Neighbours:
+    """The rows that rows have edges to: those of row i from `starts[i]` to `starts[i + 1]`, as they were listed."""
+
+    starts: Rows
+    rows: Rows
+
+    @classmethod
+    def of(cls, edges: Edges, count: int) -> Neighbours:
+        """Of edges among `count` rows. Raises ValueError for others."""
+        for ends in edges:
+            if len(ends) and not 0 <= ends.min() <= ends.max() < count:
+                raise ValueError(f"edges must join rows 0 to {count - 1}, got {ends.min()} and {ends.max()}")
+        own, other = np.stack(edges, axis=1).ravel(), np.stack(edges[::-1], axis=1).ravel()
+        order = np.argsort(own, kind="stable")
+        return cls(np.searchsorted(own[order], np.arange(count + 1)), other[order])
+
+    def to(self, row: int) -> list[int]:
+        """Of one row."""
+        found: list[int] = self.rows[self.starts[row] : self.starts[row + 1]].tolist()
+        return found
+
+
 NO_EDGES = Edges(np.empty(0, np.int64), np.empty(0, np.int64))
 
 
@@ -55,25 +79,49 @@ def thin(spaces: Sequence[Space], order: Rows, edges: Edges = NO_EDGES) -> Kept:
     count = len(order)
     if not np.array_equal(np.sort(order), np.arange(count)):
         raise ValueError(f"order must hold 0 to {count - 1} once each")
-    neighbours = _by_row(edges, count)
-    keeper, kept = np.full(count, -1, np.int64), np.empty(0, np.int64)
-    for first in range(0, count, _BLOCK):
+    keeper, kept = np.full(count, -1, np.int64), np.zeros(count, np.bool_)
+    settle(spaces, (np.arange(count), keeper, kept), Neighbours.of(edges, count), order)
+    return Kept(kept, keeper)
+
+
+def settle(spaces: Sequence[Space], state: tuple[Rows, Rows, Bools], neighbours: Neighbours, order: Rows) -> Rows:
+    """Take some rows of the spaces in `order`, of all that there are; gives those that are kept.
+
+    `state`, changed in place: the number of each row among all (m,), the number of its keeper or -1 (m,), and which of
+    all are kept (n,). What rows that were taken before stand for has its keeper already (see `covered`).
+    """
+    number, keeper, kept = state
+    found = np.empty(0, np.int64)
+    for first in range(0, len(order), _BLOCK):
         rows = order[first : first + _BLOCK]
-        for tile in _tiles(kept):
-            open_rows = rows[keeper[rows] < 0]
-            near = near_of(spaces, open_rows, tile)
-            found = near.any(axis=1)
-            keeper[open_rows[found]] = tile[near[found].argmax(axis=1)]
+        left = rows[keeper[rows] < 0]
+        place = covered(spaces, left, found)
+        keeper[left[place >= 0]] = number[found[place[place >= 0]]]
         within = near_of(spaces, rows, rows)
         new: list[int] = []
-        for place, row in enumerate(rows):
+        for place_of, row in enumerate(rows):
             if keeper[row] < 0:
-                stands = [place_of for place_of in new if within[place, place_of]]
-                others = [each for each in neighbours.get(int(row), ()) if keeper[each] == each]
-                keeper[row] = rows[stands[0]] if stands else others[0] if others else row
-                new += [place] if keeper[row] == row else []
-        kept = np.concatenate([kept, rows[new]])
-    return Kept(keeper == np.arange(count), keeper)
+                stands = [each for each in new if within[place_of, each]]
+                others = [each for each in neighbours.to(int(number[row])) if kept[each]]
+                keeper[row] = number[rows[stands[0]]] if stands else others[0] if others else number[row]
+                if keeper[row] == number[row]:
+                    new.append(place_of)
+                    kept[number[row]] = True
+        found = np.concatenate([found, rows[new]])
+    return found
+
+
+def covered(spaces: Sequence[Space], rows: Rows, others: Rows) -> Rows:
+    """For each of `rows` (r,) the place in `others` (o,) of the first that is near it, -1 for none: (r,)."""
+    place = np.full(len(rows), -1, np.int64)
+    for first in range(0, len(rows), _BLOCK):
+        some = place[first : first + _BLOCK]
+        for start, tile in zip(range(0, len(others), _TILE), _tiles(others), strict=True):
+            left = np.flatnonzero(some < 0)
+            near = near_of(spaces, rows[first + left], tile)
+            hit = near.any(axis=1)
+            some[left[hit]] = start + near[hit].argmax(axis=1)
+    return place
 
 
 def faults(spaces: Sequence[Space], kept: Kept, edges: Edges = NO_EDGES) -> Faults:
@@ -137,14 +185,3 @@ def _close(space: Space, some: tuple[Rows, NDArray[np.float32]], them: tuple[Row
 
 def _tiles(rows: Rows) -> Iterator[Rows]:
     return (rows[first : first + _TILE] for first in range(0, len(rows), _TILE))
-
-
-def _by_row(edges: Edges, count: int) -> dict[int, list[int]]:
-    """The rows that each row has edges to."""
-    found: dict[int, list[int]] = {}
-    for one, other in zip(edges.left.tolist(), edges.right.tolist(), strict=True):
-        if not (0 <= one < count and 0 <= other < count):
-            raise ValueError(f"edges must join rows 0 to {count - 1}, got {one} and {other}")
-        found.setdefault(one, []).append(other)
-        found.setdefault(other, []).append(one)
-    return found

@@ -9,30 +9,34 @@ has a kept duplicate, no two kept are duplicates; both are checked on every run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from kernels.independent_set import Kept
 from kernels.spans import Ints
 from kernels.thinning import Edges, Space, faults, near_pairs, thin
+from miner.dedup_shards import Asked, Work
 from miner.errors import MinerError, UsageError
 from miner.events import near_distances
 from miner.footage import Floats, Footage
 from miner.pictures import Pictures, exact_pairs, pictures_of, recoded_pairs
 from miner.rarity import whole_footage
 from miner.schema import DUPLICATES
+from miner.scratch import Scratch, sweep
 from miner.semdedup import SemDedup, semdedup
 from miner.sound import Sound
-from miner.stage import Output, Reduction
+from miner.stage import Output, Part, Reduction
 from miner.store import Store
 
 _SAME_SWEEP = 0.1  # of what is near: the noise of recoding
 _ROUNDING = 1e-6  # of the inner product of a float32 vector with itself
+SHARD = 20_000
 KINDS = ("exact", "near", "semantic")
 Keep = Literal["quality", "labels", "first"]
 
@@ -71,7 +75,7 @@ class Thinned:
 
     def rows(self) -> pa.Table:
         """The table `duplicates`: the removed clips."""
-        return duplicate_rows(self.footage, self.kept, self.kind, self.distance)
+        return duplicate_rows(*_ids(self.footage), self.kept, self.kind, self.distance)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
@@ -92,10 +96,15 @@ class Thinned:
 
 @dataclass(frozen=True)
 class DedupReduction(Reduction):
-    """`duplicates`: the clips that another one stands for."""
+    """`duplicates`: the clips that another one stands for.
+
+    More than `shard` clips are judged that many at a time, anywhere (`work` is what has been laid out and done).
+    """
 
     tables: tuple[str, ...]
     rule: Rule = Rule()
+    shard: int = SHARD
+    work: Work | None = None
     name = "dedup"
     output = Output("duplicates", DUPLICATES, None)
 
@@ -107,11 +116,31 @@ class DedupReduction(Reduction):
     def settings(self) -> str:  # type: ignore[override]
         return repr(self.rule)
 
+    @property
+    def divided(self) -> bool:  # type: ignore[override]
+        return self.work is None or self.work.settled < self.work.shards
+
+    def begin(self, store: Store) -> tuple[Reduction, Sequence[Part]]:
+        work = self.work
+        if work is None:
+            if store.count("clips") <= self.shard:
+                return self, ()
+            question = _Question.of(store, whole_footage(store, self.tables), self.rule)
+            work = Work.begun(Scratch.fresh(store, self.output.table), question.asked, self.shard)
+        work, parts = work.next()
+        return replace(self, work=work), parts
+
     def compute(self, store: Store) -> pa.Table:
         """The removed clips; that the promises hold is looked at by whoever reads the table: see `stored`."""
-        footage = whole_footage(store, self.tables)
-        question = _Question.of(store, footage, self.rule)
-        return duplicate_rows(footage, *question.judged())
+        if self.work is not None:
+            asked, kept = self.work.merged()
+        else:
+            asked = _Question.of(store, whole_footage(store, self.tables), self.rule).asked
+            kept = thin(asked.spaces, asked.order, _edges(asked.same))
+        return duplicate_rows(asked.ids, asked.scenes, kept, *_kinds(kept, asked.spaces, asked.same))
+
+    def end(self, store: Store) -> None:
+        sweep(store, self.output.table)
 
 
 @dataclass(frozen=True)
@@ -141,12 +170,13 @@ class _Question:
     @property
     def edges(self) -> Edges:
         """Pairs that are the same whatever the encoders say."""
-        return Edges(*(np.concatenate([part[side] for part in self.same]) for side in range(2)))
+        return _edges(self.same)
 
-    def judged(self) -> tuple[Kept, Ints, Floats]:
-        """What to keep, why each other clip is removed, and its distance to the one that stands for it."""
-        kept = thin(self.spaces, self.order, self.edges)
-        return kept, *_kinds(self.footage, kept, self.spaces, self.same)
+    @property
+    def asked(self) -> Asked:
+        """The same without the footage."""
+        ids, scenes = _ids(self.footage)
+        return Asked(ids, scenes, self.spaces, self.same, self.order)
 
     def checked(self, kept: Kept, kind: Ints, distance: Floats) -> Thinned:
         """The answer with its promises looked at, pair by pair. Raises MinerError where one does not hold."""
@@ -162,7 +192,8 @@ class _Question:
 def thinned(store: Store, footage: Footage, rule: Rule) -> Thinned:
     """Judge the clips. Raises MinerError where the promises do not hold, which would be a fault of this program."""
     question = _Question.of(store, footage, rule)
-    return question.checked(*question.judged())
+    kept = thin(question.spaces, question.order, question.edges)
+    return question.checked(kept, *_kinds(kept, question.spaces, question.same))
 
 
 def stored(store: Store, footage: Footage, rule: Rule) -> Thinned:
@@ -177,17 +208,27 @@ def stored(store: Store, footage: Footage, rule: Rule) -> Thinned:
     return _Question.of(store, footage, rule).checked(kept, kind, distance)
 
 
-def duplicate_rows(footage: Footage, kept: Kept, kind: Ints, distance: Floats) -> pa.Table:
-    """Rows of the table `duplicates`: the removed clips."""
+def duplicate_rows(ids: NDArray[Any], scenes: NDArray[Any], kept: Kept, kind: Ints, distance: Floats) -> pa.Table:
+    """Rows of the table `duplicates`: of the clips with these ids and scenes (n,) those that are removed."""
     removed = np.flatnonzero(~kept.kept)
     columns = {
-        "clip_id": footage.clip_ids.take(pa.array(removed)),
-        "scene_id": footage.scene_ids.take(pa.array(footage.scene[removed])),
-        "kept_id": footage.clip_ids.take(pa.array(kept.keeper[removed])),
+        "clip_id": pa.array(ids[removed].tolist(), pa.string()),
+        "scene_id": pa.array(scenes[removed].tolist(), pa.string()),
+        "kept_id": pa.array(ids[kept.keeper[removed]].tolist(), pa.string()),
         "kind": pa.array([KINDS[each] for each in kind[removed]], pa.string()),
         "distance": pa.array(distance[removed]),
     }
     return pa.table(columns, schema=DUPLICATES)
+
+
+def _ids(footage: Footage) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The id and the scene of each clip."""
+    scenes = footage.scene_ids.take(pa.array(footage.scene))
+    return np.array(footage.clip_ids.to_pylist(), np.str_), np.array(scenes.to_pylist(), np.str_)
+
+
+def _edges(same: tuple[Edges, Edges]) -> Edges:
+    return Edges(*(np.concatenate([part[side] for part in same]) for side in range(2)))
 
 
 def _same_pictures(footage: Footage, pictures: Pictures, near: Mapping[str, float]) -> Edges:
@@ -215,15 +256,15 @@ def _value(sound: Sound, footage: Footage, pictures: Pictures, keep: Keep) -> Fl
     return np.asarray(counts + quality)
 
 
-def _kinds(footage: Footage, kept: Kept, spaces: list[Space], same: tuple[Edges, Edges]) -> tuple[Ints, Floats]:
+def _kinds(kept: Kept, spaces: Sequence[Space], same: tuple[Edges, Edges]) -> tuple[Ints, Floats]:
     """Why each clip is removed (n,), -1 for a kept one, and its distance (n,) to the one that stands for it."""
-    rows = np.arange(len(footage))
-    kind = np.full(len(footage), 2)
+    rows = np.arange(len(kept.kept))
+    kind = np.full(len(rows), 2)
     for place in (1, 0):
         pairs = {*zip(*map(np.ndarray.tolist, same[place]), strict=True)}
         listed = [(min(pair), max(pair)) in pairs for pair in zip(rows.tolist(), kept.keeper.tolist(), strict=True)]
         kind[np.array(listed, np.bool_)] = place
-    distance = np.zeros(len(footage))
+    distance = np.zeros(len(rows))
     for vectors, _ in spaces:
         both = vectors.any(axis=1) & vectors[kept.keeper].any(axis=1)
         own = 1 - np.einsum("ij,ij->i", vectors.astype(np.float64), vectors[kept.keeper])

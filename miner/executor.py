@@ -31,7 +31,7 @@ from miner.plan import Plan, forget_quarantined, make_plan, pending
 from miner.prices import Prices
 from miner.reporting import Beginning, Progress, Report, Terms, cost_of, report_of, with_usage
 from miner.runlog import RunLog, logged
-from miner.stage import Failure, Reduction, Stage
+from miner.stage import Failure, Part, Reduction, Stage
 from miner.store import Store
 from miner.transactions import RUN
 from miner.versions import OWNED, content_version
@@ -70,7 +70,8 @@ class Executor(ABC):
 
     def run_reduction(self, reduction: Reduction, store: Store, stamp: Mapping[str, str], since: int) -> None:
         """Compute and replace the rows of a reduction; `since` is the version of its table as the lease was taken."""
-        if reduction.divided:
+        parts: Sequence[Part] = [lambda: None]
+        while parts and reduction.divided:
             reduction, parts = reduction.begin(store)
             with ThreadPoolExecutor(self.workers) as pool:
                 for done in as_completed([pool.submit(part) for part in parts]):

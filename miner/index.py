@@ -82,7 +82,10 @@ class VectorReduction(Reduction):
     made: Making | None = None
     name = "vectors"
     output = Output("indexes", INDEXES, None)
-    divided = True
+
+    @property
+    def divided(self) -> bool:  # type: ignore[override]
+        return self.made is None
 
     @property
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -82,11 +82,14 @@ class RarityReduction(Reduction):
     name = RARITY
     settings = VERSION
     output = Output("scores", SCORES, None)
-    divided = True
 
     @property
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]
         return (*self.tables, *_ALSO_READ)
+
+    @property
+    def divided(self) -> bool:  # type: ignore[override]
+        return self.work is None
 
     @property
     def owned(self) -> str:  # type: ignore[override]

@@ -118,8 +118,9 @@ class Reduction(ABC):
     """Tables to table: replaces its own rows (those matching `owned`) in one commit, and only if an input changed.
 
     `settings` are what the rows depend on beside the tables it reads.
-    One that is `divided` has work for several: `begin`, then its parts in any order, then `compute` of what it gave,
-    and `end` whatever came of that. All of it may be done twice, where a worker dies.
+    One that is `divided` has work for several: `begin`, then its parts in any order; so again with what `begin` gave,
+    while that is `divided` and there are parts; then `compute`, and `end` whatever came of that. All of it may be done
+    twice, where a worker dies.
     """
 
     name: str

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.engine import RayExecutor
+from miner.dedup import DedupReduction, Rule
 from miner.executor import Executor, LocalExecutor
 from miner.lake import Lake
 from miner.lineage import Run
@@ -66,6 +67,21 @@ def test_scores_on_threads(lake: Lake, number: int, shard: int) -> None:
 
 def test_scores_on_ray(lake: Lake, ray_executor: RayExecutor) -> None:
     plain = RarityReduction(TABLES, "on ray")
+    assert_same_rows(lake, plain, replace(plain, shard=50), ray_executor)
+
+
+@pytest.mark.parametrize("eps", [0.3, 0.99])
+@pytest.mark.parametrize("shard", [41, 90])
+def test_duplicates_on_threads(lake: Lake, eps: float, shard: int) -> None:
+    plain = DedupReduction(TABLES, Rule(eps, "labels" if shard == 90 else "quality"))
+    assert parts_of(lake, replace(plain, shard=shard)) > 0
+    lake.store.ensure("duplicates")
+    lake.store.replace("duplicates", lake.store.scan("duplicates").slice(0, 0), "true", {})  # made by nobody we know
+    assert_same_rows(lake, plain, replace(plain, shard=shard), LocalExecutor(threads=2))
+
+
+def test_duplicates_on_ray(lake: Lake, ray_executor: RayExecutor) -> None:
+    plain = DedupReduction(TABLES, Rule(0.6))
     assert_same_rows(lake, plain, replace(plain, shard=50), ray_executor)
 
 
