@@ -20,3 +20,8 @@ def cluster_file(kind: str, image: str | None = None, max_gpus: int = 8) -> str:
         raise UnknownName.of("kind of cluster", kind, KINDS)
     text = (_TEMPLATES / f"{kind}.yaml").read_text()
     return text.replace("{{MAX_GPUS}}", str(max_gpus)).replace("{{IMAGE}}", image or IMAGE)
+
+
+def dashboard() -> str:
+    """A Grafana dashboard of `jobs.metrics`, as JSON."""
+    return (_TEMPLATES / "grafana.json").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import typer
 
 from jobs import cluster_text
 from jobs.interrupts import INTERRUPTED
-from jobs.options import AsJson, DryRun, say
+from jobs.options import AsJson, DryRun, in_a_folder, say
 from miner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 cluster = typer.Typer(
-    help="Files that start a cluster.",
+    help="Files that start a cluster, and a dashboard that shows runs on it.",
     epilog="Example: **miner cluster init kuberay**",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -137,14 +137,17 @@ def init(
     """Write a cluster file with comments: what to change is marked."""
     from jobs.cluster_files import cluster_file
 
-    text = cluster_file(kind, image, max_gpus)
-    if out is None:
-        sys.stdout.write(text)
-        return
-    if out.exists():
-        raise UsageError(f"{out} is there already", "Give another --out, or remove it.")
-    out.write_text(text)
-    _note(f"written: {out}")
+    _write(cluster_file(kind, image, max_gpus), out)
+
+
+@cluster.command(epilog="Example: **miner cluster dashboard --out miner.json**")
+def dashboard(
+    out: Annotated[Path | None, typer.Option(help="Where to write it; to the terminal if not given.")] = None,
+) -> None:
+    """Write a Grafana dashboard of the metrics that runs on Ray export: import it beside Ray's own."""
+    from jobs.cluster_files import dashboard as text
+
+    _write(text(), out)
 
 
 @app.command(epilog="Example: **miner doctor s3://fleet/lake**")
@@ -219,6 +222,18 @@ def _followed(server: JobServer, id: str, stream: Any) -> Job:
         else:
             _note(f"the job goes on: {where}")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _write(text: str, out: Path | None) -> None:
+    """To a file that is not there yet, or to the terminal."""
+    if out is None:
+        sys.stdout.write(text)
+        return
+    if out.exists():
+        raise UsageError(f"{out} is there already", "Give another --out, or remove it.")
+    in_a_folder(out)
+    out.write_text(text)
+    _note(f"written: {out}")
 
 
 def _note(line: str) -> None:

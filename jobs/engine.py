@@ -16,16 +16,18 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from jobs.blocks import Applying, Whole, packed, prepare, whole
+from jobs.metrics import RunMetrics
 from jobs.resources import places, shown, too_small
 from miner.disk import AGAIN, DiskError, room
 from miner.errors import MinerError
 from miner.executor import Executor, replace_rows
+from miner.reporting import Observation
 from miner.stage import Part, Reduction, Stage
 from miner.store import Store
 from miner.worker import Receipt
@@ -57,6 +59,7 @@ class RayExecutor(Executor):
     num_workers: int | None = None
     decode_workers: int | None = None
     object_store_gb: float | None = None
+    _metrics: RunMetrics | None = field(default=None, init=False, repr=False)
 
     @property
     def workers(self) -> int:
@@ -92,6 +95,12 @@ class RayExecutor(Executor):
             _assert_working(ray)
         for node in nodes.keys() - _alive(ray).keys():
             self.notify(f"node {nodes[node]['NodeManagerAddress']} of the Ray cluster was lost; its work is done anew")
+
+    def observe(self, seen: Observation) -> None:
+        if self._metrics is None:
+            self._connect()
+            self._metrics = RunMetrics(self.prices)
+        self._metrics.observe(seen)
 
     def run_reduction(self, reduction: Reduction, store: Store, stamp: Mapping[str, str], since: int) -> None:
         ray = self._connect()

@@ -29,11 +29,12 @@ from miner.limits import UNIT_TIMEOUT_S
 from miner.lineage import Run, Span, record, recover, unrecorded
 from miner.plan import Plan, forget_quarantined, make_plan, pending
 from miner.prices import Prices
-from miner.reporting import Beginning, Progress, Report, Terms, cost_of, report_of, with_usage
+from miner.reporting import Beginning, Observation, Progress, Report, Terms, cost_of, report_of, with_usage
 from miner.runlog import RunLog, logged
 from miner.stage import Failure, Part, Reduction, Stage
 from miner.store import Store
 from miner.transactions import RUN
+from miner.usage import Usage
 from miner.versions import OWNED, content_version
 from miner.worker import BlockWorker, Receipt
 
@@ -67,6 +68,9 @@ class Executor(ABC):
     @abstractmethod
     def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Generator[Receipt, None, None]:
         """Work on blocks anywhere, in any order; a block whose worker died simply gives no receipt."""
+
+    def observe(self, seen: Observation) -> None:  # noqa: B027  nobody has to watch
+        """Told of each block that comes back and of the end of a stage: for whoever watches from outside."""
 
     def run_reduction(self, reduction: Reduction, store: Store, stamp: Mapping[str, str], since: int) -> None:
         """Compute and replace the rows of a reduction; `since` is the version of its table as the lease was taken."""
@@ -107,6 +111,7 @@ class Executor(ABC):
                     self._run_chunk(_Job(store, plan, committer, log), chunk)
             finally:  # also when interrupted: what is finished counts
                 committer.flush()
+            self.observe(_Job(store, plan, committer, log).observed(Usage()))
             report = report_of(plan, committer, store, began)
             report = with_usage(report, committer, began, Terms(self.workers, self.in_process, self.prices))
             record(store, run, inputs, committer.spans(), cost_of(report))
@@ -168,6 +173,7 @@ class Executor(ABC):
             with closing(self.run_blocks(job.plan.stage, job.store, batch)) as receipts:  # an error stops the workers
                 for receipt in receipts:
                     job.committer.account(receipt)
+                    self.observe(job.observed(receipt.usage))
                     first = receipt.units[0]
                     if receipt.fatal is not None:
                         raise job.told(receipt.fatal, receipt.trace)
@@ -227,6 +233,13 @@ class _Job:
     plan: Plan
     committer: Committer
     log: RunLog
+
+    def observed(self, usage: Usage) -> Observation:
+        """Where the work stands; `usage` is of the block that came back."""
+        plan, done = self.plan, self.committer
+        workers = len(done.workers) + len(done.preparers)
+        so_far = (dict(done.rows), done.failed, done.commit_s, max(plan.open_units - done.taken, 0), workers)
+        return Observation(self.store.uri, self.log.run_id, plan.stage.name, usage, *so_far)
 
     def told(self, error: MinerError, trace: str) -> MinerError:
         """A worker's error, its trace kept; with where that is, if there is no better next step."""

@@ -25,6 +25,22 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Observation:
+    """What is seen of a stage as a block comes back: its `usage`; in all so far `rows` committed, units `quarantined`
+    and seconds at commits; how many units are in the `queue`, for so many workers."""
+
+    lake: str
+    run_id: str
+    stage: str
+    usage: Usage
+    rows: Mapping[str, int]
+    quarantined: int
+    commit_s: float
+    queue: int
+    workers: int
+
+
+@dataclass(frozen=True)
 class Report:
     """What one verb of the engine did: units seen, rows written by table, quarantined units, table versions.
 
@@ -59,9 +75,7 @@ class Report:
     @property
     def cost(self) -> Cost:
         """What it took: CPU of workers, of making them, and of the process that planned and committed."""
-        usage = self.usage
-        cpu_s = usage.cpu_s + usage.start_cpu_s + self.driver_cpu_s
-        return Cost(cpu_s, usage.gpu_s + usage.gpu_wait_s, usage.bytes_read, usage.bytes_written)
+        return self.usage.cost + Cost(cpu_s=self.driver_cpu_s)
 
 
 @dataclass(frozen=True)

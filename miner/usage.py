@@ -15,6 +15,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from miner.prices import Cost
+
 Phase = Literal["prepare", "apply", "write"]
 _METER: ContextVar[Meter | None] = ContextVar("meter", default=None)
 
@@ -53,6 +55,12 @@ class Usage:
         """Of two workers at the same block, which is one block with the CPU time of both."""
         both = self + other
         return replace(both, units_cpu_s=both.units * both.cpu_s, cpu_s_squared=both.cpu_s**2)
+
+    @property
+    def cost(self) -> Cost:
+        """What of it is paid for; GPUs while they wait, too."""
+        cpu_s, gpu_s = self.cpu_s + self.start_cpu_s, self.gpu_s + self.gpu_wait_s
+        return Cost(cpu_s, gpu_s, self.bytes_read, self.bytes_written)
 
     @property
     def busy_s(self) -> float:
