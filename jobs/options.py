@@ -116,6 +116,6 @@ def say(document: dict[str, Any], as_json: bool, shown: Callable[[dict[str, Any]
 
 
 def warn(answer: Hits | Tail) -> None:
-    """What an answer lacks, on stderr too: whoever reads the document may not look for it."""
-    for note in answer.notes:
+    """What an answer lacks, on stderr too where the answer goes to a program or file, which may not look for it."""
+    for note in () if sys.stdout.isatty() else answer.notes:
         sys.stderr.write(f"miner: {note}\n")

@@ -20,7 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN_PATHS = ("/", "/page.css", "/page.js", "/healthz")  # the page itself, which holds nothing and asks for the token
-LIMITED_PATHS = ("/search",)
+LIMITED = {"search": 1, "clips": 10, "thumbnails": 10}  # times the rate of searches: a page of hits asks for many
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -38,7 +38,8 @@ _HEADERS = {
 class Policy:
     """Limits of one way in. `token` None: whoever comes may ask. `hosts` None: by any name.
 
-    `rate` is of searches a second and client; `files` whether a request may name files of this machine.
+    `rate` is of searches a second and client, and ten times as many of clips and of pictures; `files` whether a request
+    may name files of this machine.
     """
 
     token: str | None = None
@@ -55,7 +56,7 @@ class Guard:
     def __init__(self, app: App, policy: Policy, version: str) -> None:
         self._app, self._policy = app, policy
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
-        self._rate = RateLimitItemPerSecond(policy.rate)
+        self._rates = {first: RateLimitItemPerSecond(policy.rate * times) for first, times in LIMITED.items()}
         said = {**_HEADERS, "miner-version": version}
         self._said = [(name.encode(), value.encode()) for name, value in said.items()]
 
@@ -87,9 +88,10 @@ class Guard:
         length = heads.get("content-length", "0")
         if not length.isascii() or not length.isdigit() or int(length) > self._policy.max_body:
             return 413, f"the body is over {self._policy.max_body:,} bytes"
-        client = (scope.get("client") or ("local", 0))[0]
-        if scope["path"] in LIMITED_PATHS and not self._limiter.hit(self._rate, client):
-            return 429, f"over {self._policy.rate} searches a second"
+        first, client = scope["path"].split("/")[1], (scope.get("client") or ("local", 0))[0]
+        rate = self._rates.get(first)
+        if rate is not None and not self._limiter.hit(rate, client, first):
+            return 429, f"over {rate.amount} requests for {first} a second"
         return None
 
     def _admits(self, authorization: str) -> bool:

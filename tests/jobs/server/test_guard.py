@@ -94,5 +94,12 @@ def test_searches_have_a_rate(serve: Serve) -> None:
     assert client("/healthz").status == 200
 
 
+@pytest.mark.parametrize("path", ["/clips/x", "/thumbnails/x"])
+def test_pictures_and_clips_have_a_rate_of_their_own(path: str, serve: Serve) -> None:
+    client = serve(rate=1)
+    got = [client(path).status for _ in range(60)]
+    assert got[0] == 404 and 429 in got and client("/search?texts=a").status == 200
+
+
 def test_commands_are_for_this_machine_s_user_only(client: Client) -> None:
     assert client("/command", {"words": ["search", "lake", "a"], "folder": "/"}).status == 404
