@@ -7,21 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_LIBRARIES = (
-    "faiss-cpu hnswlib lancedb numba numpy open-clip-torch pillow pyarrow pylance pynndescent ray scann scipy "
-    "simplejpeg timm torch"
-).split()
+from jobs.bench.machine import machine
 
 
 @dataclass(frozen=True)
@@ -99,17 +93,6 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join([title, "", *lines])
 
 
-def machine() -> dict[str, Any]:
-    """CPU, cores, Python and the versions of the libraries that numbers depend on."""
-    versions = {}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version(), "libraries": versions}
-
-
 def commit() -> str | None:
     """The short commit of the checkout, `-dirty` when files differ from it; None where there is no git."""
     here = Path(__file__).resolve().parent
@@ -129,14 +112,6 @@ def commit() -> str | None:
 def portable(text: str) -> str:
     """`text` with absolute paths cut to their last part: a document names no folder of the machine it was made on."""
     return re.sub(r"(?<![\w.])/(?:[^\s/:]+/)*(?=[^\s/])", "", text)
-
-
-def _cpu() -> str:
-    try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    return found.group(1) if found else platform.processor() or platform.machine()
 
 
 def _rounded(value: Any) -> Any:

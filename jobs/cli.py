@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs import clusters, concepts, datasets, mining, serve, text, upkeep
+from jobs.bench import command as bench
 from jobs.interrupts import INTERRUPTED
 from jobs.options import (
     AsJson,
@@ -62,6 +63,7 @@ app.add_typer(datasets.app)
 app.add_typer(clusters.app)
 app.add_typer(serve.app)
 app.add_typer(tune.app)
+app.add_typer(bench.app)
 
 
 def _print_version(wanted: bool) -> None:

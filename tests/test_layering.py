@@ -33,10 +33,11 @@ WRAPPERS = {
     "mcap": set(),
     "zstandard": {"miner/decode/mcap.py"},
     "lz4": {"miner/decode/mcap.py"},
-    "matplotlib": {"miner/show.py", "miner/hits.py", "jobs/tail_page.py"},
+    "matplotlib": {"miner/show.py", "miner/hits.py", "jobs/bench/plot.py", "jobs/tail_page.py"},
     "jinja2": {"jobs/demo_page.py", "jobs/mining_page.py", "miner/report/page.py"},
     "typer": {
-        *("jobs/cli.py", "jobs/clusters.py", "jobs/concepts.py", "jobs/datasets.py", "jobs/options.py"),
+        *("jobs/bench/command.py", "jobs/cli.py", "jobs/clusters.py", "jobs/concepts.py", "jobs/datasets.py"),
+        "jobs/options.py",
         *("jobs/mining.py", "jobs/serve.py", "jobs/server/command.py", "jobs/tune/command.py", "jobs/upkeep.py"),
     },
     "fastapi": {"jobs/server"},

@@ -9,7 +9,7 @@ from jobs.tune.model import HAND_OVER
 from jobs.tune.space import Knob, Space, Value
 
 _BATCHES = (8, 16, 32, 64, 128, 256)
-_BLOCKS = (16, 32, 64, 128, 256, 512, 1024, 2048)
+_BLOCKS = (64, 128, 256, 512, 1024, 2048)  # smaller ones cost a long run more, in commits, than a trial can show
 _SHARES = (0.125, 0.25, 0.5, 1.0)  # of a GPU, for each worker
 _STORES_GB = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _STORE_SHARE = 0.4  # of the memory, at most
@@ -35,11 +35,10 @@ class Machine:
 def knobs(machine: Machine, units: int) -> Space:
     """What can be set there; the shortest trial has `units` units."""
     workers = _doubled(machine.cpus)
-    blocks = [size for size in _BLOCKS if size * _BLOCKS_PER_WORKER <= units] or [max(units // _BLOCKS_PER_WORKER, 1)]
-    found = [
-        Knob("batch_size", [size for size in _BATCHES if size <= max(blocks[-1], _BATCHES[0])], strain=1),
-        Knob("block_size", blocks),
-    ]
+    blocks = [size for size in _BLOCKS if size * _BLOCKS_PER_WORKER <= units]
+    batches = [size for size in _BATCHES if size * _BLOCKS_PER_WORKER <= units] or [_BATCHES[0]]
+    found = [Knob("batch_size", batches, strain=1)]
+    found += [Knob("block_size", blocks)] if len(blocks) > 1 else []
     if not machine.gpu:
         return Space((*found, Knob("num_workers", workers, strain=1)), RELIEF)
     found += [Knob("num_gpus", _SHARES, strain=-1), Knob("decode_workers", workers)]

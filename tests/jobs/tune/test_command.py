@@ -33,7 +33,7 @@ def test_what_it_writes_is_a_config_that_ingest_takes(miner: Miner, source: Path
     assert done.code == 0, done.err
     document, tuned = done.document, yaml.safe_load(out.read_text())
     assert document["best"]["setting"].items() <= tuned.items() and tuned["encoder"] == ["hashing"]
-    assert {"batch_size", "block_size", "num_workers"} == {*document["best"]["setting"]}
+    assert {"batch_size", "num_workers"} == {*document["best"]["setting"]}
     longest = max(trial["units"] for trial in document["trials"])
     assert document["best"]["rate"] == max(t["rate"] for t in document["trials"] if t["units"] == longest)
     assert document["gain"] >= 1.0 and document["limit"] in RELIEF
@@ -112,6 +112,7 @@ def test_knobs_are_those_the_machine_has() -> None:
 
     assert names(Machine(16)) == ["batch_size", "block_size", "num_workers"]
     assert names(Machine(16, gpu=True)) == ["batch_size", "block_size", "num_gpus", "decode_workers"]
+    assert [knob.name for knob in knobs(Machine(16), 100).knobs] == ["batch_size", "num_workers"]
     assert names(Machine(16, True, 64.0))[-1] == "object_store_gb"
     for machine in (Machine(1), Machine(6), Machine(16, True, 64.0)):
         space = knobs(machine, 512)
