@@ -18,6 +18,7 @@ import io
 import zipfile
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,8 @@ class DescriptorEncoder:
     reads it when the encoder is made; the version holds its digest. Raises ValueError for an argument or a file of
     another form, WeightsMissing for a file that is not there.
     """
+
+    light: Literal[True] = True
 
     def __init__(self, argument: str = "") -> None:
         if argument and (not argument.startswith(_ARGUMENT) or argument == _ARGUMENT):

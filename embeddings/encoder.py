@@ -77,6 +77,22 @@ class AdaptiveEncoder(Encoder, Protocol):
         ...
 
 
+@runtime_checkable
+class LightEncoder(Encoder, Protocol):
+    """An encoder that is made in milliseconds, without weights to load: each block may have its own."""
+
+    light: Literal[True]
+
+
+@runtime_checkable
+class HeavyEncoder(Encoder, Protocol):
+    """An encoder whose weights take seconds to load."""
+
+    def load(self) -> None:
+        """Load what `encode` needs, if it is not there yet."""
+        ...
+
+
 Processor = Literal["any", "cpu", "gpu"]  # any: a GPU where one is visible
 
 

@@ -7,6 +7,7 @@ that look alike are near (Johnson & Lindenstrauss 1984); texts share no meaning 
 from __future__ import annotations
 
 from hashlib import shake_128
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ _SIZE, _GRID = 32, 8
 
 class HashingEncoder:
     """`hashing` or `hashing:<dim>`: frames (and bags of words) to `dim` numbers."""
+
+    light: Literal[True] = True
 
     def __init__(self, dim: str = "64") -> None:
         if not dim.isdecimal() or int(dim) < 1:

@@ -70,6 +70,10 @@ class LiteEncoder:
         """The encoder for workers with, or without, a GPU."""
         return self if processor == self._processor else LiteEncoder(self._head, processor)
 
+    def load(self) -> None:
+        """Load the image tower."""
+        _ = self._image_tower
+
     def encode(self, batch: NDArray[np.uint8]) -> Floats:
         """uint8 (n, 260, 260, 3) to unit float32 (n, 384)."""
         import torch

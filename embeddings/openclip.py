@@ -118,6 +118,10 @@ class OpenClipEncoder:
             return self
         return self._variant(cast(Precision, precision), self._processor)
 
+    def load(self) -> None:
+        """Load the image tower."""
+        _ = self._image_tower
+
     def encode(self, batch: NDArray[np.uint8]) -> Floats:
         """uint8 (n, size, size, 3) to unit float32 (n, dim). Normalised with the model's own mean and deviation."""
         import torch

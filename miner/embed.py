@@ -18,7 +18,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embeddings.encoder import Encoder, InputSpec, Processor, encode_all, encode_sweeps, slug
+from embeddings.encoder import (
+    Encoder,
+    HeavyEncoder,
+    InputSpec,
+    LightEncoder,
+    Processor,
+    encode_all,
+    encode_sweeps,
+    slug,
+)
 from miner.decode import Recordings
 from miner.decode.image import Picture
 from miner.decode.quality import is_of_another_size, quality_of
@@ -48,6 +57,7 @@ _READING = [
 DEFAULT_ENCODERS = {"camera": "lite", "lidar": "descriptor"}
 DEFAULT_VIEWS = "whole+tiles"
 _BATCH, _BATCH_BYTES = 32, 128 << 20
+_LIGHT_BATCH, _LIGHT_BLOCK = 128, 1000  # where encoding is next to nothing
 _GPU_BATCH, _PREPARED_BYTES = 256, 128 << 20  # a GPU may be elsewhere, and what encoders want there be unknown here
 _USUAL_FRAME = (1600, 900)
 _FACTS = ("sha256", "num_bytes", "width", "height", "num_points", "sharpness", "exposure", "phash", "flags")
@@ -90,7 +100,6 @@ class EmbedStage(Stage):
     versions: tuple[str, ...] = ()
     processor: Processor = "any"
     name = "embed"
-    loads = True
 
     @cached_property
     def loaded(self) -> tuple[Encoder, ...]:
@@ -104,6 +113,10 @@ class EmbedStage(Stage):
                 raise MinerError(f"encoder {encoder.name!r} is {encoder.version} here, the run wants {version}")
         return loaded
 
+    @property
+    def loads(self) -> bool:  # type: ignore[override]
+        return not all(isinstance(encoder, LightEncoder) for encoder in self.loaded)
+
     @cached_property
     def inputs(self) -> dict[str, InputSpec]:
         """What each encoder takes, by its name."""
@@ -111,17 +124,19 @@ class EmbedStage(Stage):
 
     @property
     def batch_size(self) -> int:  # type: ignore[override]
-        """As many readings as the hungriest encoder takes at once, but fewer where one is large, as sweeps are."""
+        """At least as many readings as the hungriest encoder takes at once, but fewer where one is large, as sweeps
+        are."""
         if self.sizes.batch:
             return self.sizes.batch
         largest = max(_bytes_of(each) for each in self.inputs.values())
-        wanted = _GPU_BATCH if self.num_gpus else max(each.batch for each in self.inputs.values())
+        least = _GPU_BATCH if self.num_gpus else _BATCH if self.loads else _LIGHT_BATCH
+        wanted = max(least, *(each.batch for each in self.inputs.values()))
         return max(_BATCH, min(wanted, _BATCH_BYTES // largest))
 
     @property
     def block_size(self) -> int:  # type: ignore[override]
         if self.sizes.block or not self.num_gpus:
-            return self.sizes.block or 4 * self.batch_size
+            return self.sizes.block or (4 * self.batch_size if self.loads else _LIGHT_BLOCK)
         return max(1, min(4 * self.batch_size, *(self._prepared_at_once(each) for each in self.inputs.values())))
 
     def _prepared_at_once(self, spec: InputSpec) -> int:
@@ -230,6 +245,9 @@ class EmbedStage(Stage):
         return lambda units: self._view(_readings(store, units))
 
     def apply(self, store: Store) -> Apply:
+        for encoder in self.loaded:
+            if isinstance(encoder, HeavyEncoder):
+                encoder.load()
         return self._embed
 
     def _view(self, units: pa.Table) -> pa.Table:

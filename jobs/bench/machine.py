@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 _LIBRARIES = (
-    "faiss-cpu hnswlib lancedb numba numpy open-clip-torch pillow pyarrow pylance pynndescent ray scann scipy "
+    "daft faiss-cpu hnswlib lancedb numba numpy open-clip-torch pillow pyarrow pylance pynndescent ray scann scipy "
     "simplejpeg timm torch"
 ).split()
 

@@ -317,6 +317,14 @@ def test_encoders_are_for_the_processor_that_workers_are_given(lake: Lake) -> No
     assert there.loaded[0]._processor == "cpu" and there.inputs == of[1].inputs
 
 
+def test_only_weights_keep_a_worker(lake: Lake) -> None:
+    """Without them tasks do, whose processes are those of the stages before."""
+    assert [EmbedStage(names).loads for names in (("hashing", "descriptor"), ("hashing", "lite"))] == [False, True]
+    stage = EmbedStage(("lite",))
+    stage.apply(lake.store)
+    assert "_image_tower" in vars(stage.loaded[0])
+
+
 def test_a_prepared_block_is_of_bounded_size(lake: Lake) -> None:
     [camera] = EmbedStage.of(lake.store, ["lite"], "whole", Sizes(0.5), False).inputs.values()
     for views, rows in (("whole", 1), ("whole+tiles", 3)):
