@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from benchmarks.rarity_rivals import RIVALS
-from benchmarks.report import Row, run
+from benchmarks.report import Parts, Row, run_parts
 from kernels.density_clusters import density_clusters
 from kernels.independent_set import Kept
 from kernels.knn_graph import knn_graph
@@ -257,27 +257,37 @@ def million() -> Iterator[Row]:
     yield Row(case, "time", "cpu-s", spent)
 
 
-def measure(options: argparse.Namespace) -> list[Row]:
+def parts_of(options: argparse.Namespace) -> Parts:
     """Bursts, copies, lakes, tail, duplicates."""
-    common = 2000 if options.quick else 8000
-    rows = []
-    cases = [(0.01, "distinct", burst) for burst in BURSTS]
-    if not options.quick:
-        cases += [
-            (share, kind, burst) for share, kind in ((0.0005, "distinct"), (0.01, "one kind")) for burst in BURSTS
-        ]
-        cases += [(0.002, "copied", burst) for burst in BURSTS[1:4]]
-    for share, kind, burst in cases:
-        rows += judged(f"{100 * share:g} % {kind}, bursts of {burst}", bursts(common, share, burst, kind))
-    for burst in BURSTS[1:3] if options.quick else BURSTS:
-        scenes = 300 if options.quick else 1500
-        rows += judged(f"simulated, {scenes:,} drives, bursts of {burst}", simulated_drives(scenes, burst, 7))
-    rows += [copied_common(common), two_lakes(common), tail_groups(4000 if options.quick else 20_000)]
-    rows += [drifting(20), *dedup(4000 if options.quick else 20_000)]
-    if not options.quick:
-        rows += [*dedup(100_000), *million()]
-    return rows
+    common, scenes = (2000, 300) if options.quick else (8000, 1500)
+
+    def planted(share: float, kind: str, sizes: tuple[int, ...] = BURSTS) -> list[Row]:
+        said = f"{100 * share:g} % {kind}, bursts of "
+        return [row for burst in sizes for row in judged(f"{said}{burst}", bursts(common, share, burst, kind))]
+
+    def drives() -> list[Row]:
+        sizes = BURSTS[1:3] if options.quick else BURSTS
+        said = f"simulated, {scenes:,} drives, bursts of "
+        return [row for burst in sizes for row in judged(f"{said}{burst}", simulated_drives(scenes, burst, 7))]
+
+    small: Parts = {
+        "bursts": lambda: planted(0.01, "distinct"),
+        "simulated": drives,
+        "copies": lambda: [copied_common(common)],
+        "lakes": lambda: [two_lakes(common)],
+        "tail": lambda: [tail_groups(4000 if options.quick else 20_000)],
+        "drift": lambda: [drifting(20)],
+        "dedup": lambda: [*dedup(4000 if options.quick else 20_000)],
+    }
+    large: Parts = {
+        "few": lambda: planted(0.0005, "distinct"),
+        "one-kind": lambda: planted(0.01, "one kind"),
+        "copied": lambda: planted(0.002, "copied", BURSTS[1:4]),
+        "dedup-100k": lambda: [*dedup(100_000)],
+        "dedup-1m": lambda: [*million()],
+    }
+    return small if options.quick else {**small, **large}
 
 
 if __name__ == "__main__":
-    run("rare", measure)
+    run_parts("rare", parts_of)

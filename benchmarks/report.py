@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,6 +59,66 @@ def run(
     if options.save:
         save(result)
     print(json.dumps(result, indent=1) if options.json else table(result))
+
+
+Parts = dict[str, Callable[[], list[Row]]]
+PartsOf = Callable[[argparse.Namespace], Parts]
+
+
+def run_parts(name: str, parts_of: PartsOf) -> None:
+    """As `run`, part by part: `--only NAME ...` measures some of them, and each is kept as soon as it is done.
+
+    A document with parts says of each how many rows, in order, are of it, at which commit and in what time; parts that
+    were not measured now stay as they are. Progress goes to stderr.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
+    parser.add_argument("--quick", action="store_true", help="the small cases only, within 60 s on 2 cores")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="measure these parts only; a wrong name lists all")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
+    parser.add_argument("--save", action="store_true", help=f"keep each part in benchmarks/results/{name}.json")
+    options = parser.parse_args()
+    parts = parts_of(options)
+    if unknown := set(options.only or ()) - set(parts):
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
+    chosen = {part: measure for part, measure in parts.items() if part in (options.only or parts)}
+    result = document(name, [])
+    for part, measure in chosen.items():
+        print(f"{name}: {part} ...", file=sys.stderr, flush=True)
+        wall, cpu = time.perf_counter(), time.process_time()
+        rows = [row.as_dict() for row in measure()]
+        about = {"part": part, "rows": len(rows), "commit": result["commit"]}
+        about |= {"wall_s": _rounded(time.perf_counter() - wall), "cpu_s": _rounded(time.process_time() - cpu)}
+        result = with_part(result, about, rows, list(parts))
+        if options.save:
+            save(with_part(kept(name) or result, about, rows, list(parts)) | _head(result))
+        print(f"{name}: {part}: {about['wall_s']:.0f} s ({about['cpu_s']:.0f} s of CPU)", file=sys.stderr, flush=True)
+    print(json.dumps(result, indent=1) if options.json else table(result))
+
+
+def with_part(result: dict[str, Any], about: dict[str, Any], rows: list[Any], order: list[str]) -> dict[str, Any]:
+    """A document with the rows of a part, in place of those it had of that part. Rows of no known part go."""
+    found: dict[str, tuple[dict[str, Any], list[Any]]] = {}
+    first = 0
+    for each in result.get("parts", []):
+        found[each["part"]] = each, result["rows"][first : first + each["rows"]]
+        first += each["rows"]
+    found[about["part"]] = about, rows
+    kept_parts = [found[part] for part in order if part in found]
+    return result | {
+        "parts": [each for each, _ in kept_parts],
+        "rows": [row for _, own in kept_parts for row in own],
+    }
+
+
+def kept(name: str) -> dict[str, Any] | None:
+    """The document that is kept of a benchmark, if one is."""
+    path = Path(__file__).resolve().parent / "results" / f"{name}.json"
+    found: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    return found
+
+
+def _head(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: result[key] for key in ("name", "command", "commit", "machine")}
 
 
 def document(name: str, rows: list[Row]) -> dict[str, Any]:

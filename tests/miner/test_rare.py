@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from miner.errors import NotFound, UsageError
 from miner.facts import clip_facts
@@ -230,3 +232,35 @@ def test_clips_of_a_version_are_those_of_its_newest_number(tmp_path: Path) -> No
             store.append(table, pa.Table.from_pylist(made, schema_of(table)))
     assert clips_of_version(store, "night") == ("night@2", ("a", "c"))
     assert clips_of_version(store, "night@1") == ("night@1", ("a", "b"))
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.lists(st.sampled_from(["vectors", "clips", "rare", "reduce", "compact"]), min_size=3, max_size=6))
+def test_no_reader_sees_scores_of_two_runs(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) -> None:
+    """Whatever is written in whatever order: each version of `scores` has the rows of one run, and all of them."""
+    store = lake_of(tmp_path_factory.mktemp("mixed") / "lake", ROWS)
+    lake, left = Lake(store), [row["clip_id"] for row in ROWS["clips"]]
+    runs: list[dict[str, float]] = []
+
+    def reduced() -> None:
+        lake.rare(1)
+        rows = store.scan("scores", filter="scorer = 'rarity'").to_pylist()
+        runs.append({row["clip_id"]: row["value"] for row in rows})
+
+    reduced()
+    for number, step in enumerate(steps):
+        if step == "vectors":  # other vectors of one scene
+            store.delete("embeddings/x", f"scene_id = '{ROWS['scenes'][number % 8]['scene_id']}' AND part = 1")
+        elif step == "clips":
+            store.delete("clips", f"clip_id = '{left.pop()}'")
+        elif step == "compact":
+            lake.compact(0, "scores")
+        else:
+            reduced()
+    reduced()
+    seen = []
+    for version in store.versions("scores"):
+        rows = store.scan("scores", ["clip_id", "value"], "scorer = 'rarity'", version).to_pylist()
+        seen.append({row["clip_id"]: row["value"] for row in rows})
+        assert len(rows) == len(seen[-1]) and (not rows or seen[-1] in runs)
+    assert seen[-1] == runs[-1]
