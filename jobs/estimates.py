@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import reduce
 from operator import add
 from typing import Any
@@ -57,10 +57,8 @@ def measured(config: JobConfig, stage: Stage, store: Store, units: int, pending:
     chosen = sample(stage, store, units)
     if chosen is None:
         return Expected(stage.name, pending, None, "")
-    threads = workers_of(config, None)
-    return Expected(
-        stage.name, pending, calibrate([measure(stage, store, chosen, aside, threads)]), f"a sample of {len(chosen):,}"
-    )
+    ran = measure(stage, store, chosen, aside, workers_of(config, None), alone=config.executor == "ray")
+    return Expected(stage.name, pending, calibrate([ran]), f"a sample of {len(chosen):,}")
 
 
 @contextmanager
@@ -129,10 +127,7 @@ def _same_reader(stage: Stage, config: Mapping[str, Any]) -> bool:
 
 def _predicted(config: JobConfig, each: Expected) -> Prediction:
     assert each.known is not None
-    known = each.known
-    if config.executor == "local":  # one process, which has loaded what it needs before the stage begins
-        known = replace(known, start_s=0.0, start_cpu_s=0.0)
-    return predict(known, each.units, workers_of(config, known))
+    return predict(each.known, each.units, workers_of(config, each.known))
 
 
 def _told(config: JobConfig, found: Prediction) -> dict[str, Any]:

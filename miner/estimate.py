@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from operator import add
 from typing import Any
@@ -83,23 +83,37 @@ def calibrate(runs: Sequence[Measured]) -> Calibration:
     """From runs of one stage (at least one, each of at least one unit)."""
     usage = reduce(add, (run.usage for run in runs))
     units, workers = usage.units, max(run.workers for run in runs)
+    cpu_s, cold_s = _warm(usage)
     gpu_s = usage.gpu_s + usage.gpu_wait_s
     per_unit = 1 / units
     phases = {name: getattr(usage, name) * per_unit for name in ("prepare_s", "apply_s", "write_s", "cpu_s")}
     commit_s = sum(run.commit_s for run in runs) * per_unit
     made = max(sum(run.workers for run in runs), 1)
     return Calibration(
-        unit=Cost(usage.cpu_s, gpu_s, usage.bytes_read, usage.bytes_written) * per_unit,
+        unit=replace(Cost(0.0, gpu_s, usage.bytes_read, usage.bytes_written) * per_unit, cpu_s=cpu_s),
         service=Service(**phases, commit_s=commit_s),
         run_cpu_s=sum(run.driver_cpu_s for run in runs) / len(runs),
         start_s=usage.start_s / made,
-        start_cpu_s=usage.start_cpu_s / made,
+        start_cpu_s=(usage.start_cpu_s + cold_s) / made,
         half=half_width(usage),
         gpus=usage.gpu_s / usage.apply_s if usage.apply_s else 0.0,
         workers=workers,
         units=units,
         runs=len(runs),
     )
+
+
+def _warm(usage: Usage) -> tuple[float, float]:
+    """CPU-seconds of a unit in workers that are warm, and what the first blocks of workers took beyond that.
+
+    Where there are not more units in others than in first blocks, these say little: then it is of all, and nothing.
+    """
+    others = usage.units - usage.first_units
+    if others < usage.first_units or not others:
+        return usage.cpu_s / usage.units, 0.0
+    warm_s = (usage.cpu_s - usage.first_cpu_s) / others
+    cold_s = usage.first_cpu_s - warm_s * usage.first_units
+    return (warm_s, cold_s) if cold_s > 0 else (usage.cpu_s / usage.units, 0.0)
 
 
 def half_width(usage: Usage) -> float | None:

@@ -76,11 +76,12 @@ def spread(count: int, wanted: int) -> NDArray[np.int64]:
     return np.concatenate([np.arange(start, start + length) for start, length in zip(starts, lengths, strict=True)])
 
 
-def measure(stage: Stage, source: Store, chosen: pa.Table, scratch: Store, threads: int) -> Measured:
+def measure(stage: Stage, source: Store, chosen: pa.Table, scratch: Store, threads: int, alone: bool) -> Measured:
     """What the units `chosen` take on so many threads of this process, once it is warm. They are read from `source`
     and written to `scratch`, an empty lake.
 
-    What a worker of another process takes to load the stage and to warm up is told as the start of workers.
+    What a worker takes to warm up, and with `alone`, in a process of its own, to load the stage, is told as the start
+    of workers.
     """
     executor, run = LocalExecutor(threads=threads), Run("calibrate")
     warming = chosen.slice(0, min(threads, len(chosen) - 1))
@@ -88,8 +89,9 @@ def measure(stage: Stage, source: Store, chosen: pa.Table, scratch: Store, threa
     report = executor.map(Sampled(stage, source, chosen), scratch, run)
     usage = report.usage
     warm_s = max(first.cpu_s - report.driver_cpu_s - len(warming) * usage.cpu_s / max(usage.units, 1), 0.0)
-    load_s, load_cpu_s = _loading(stage)
-    start = Usage(start_s=report.workers * load_s, start_cpu_s=report.workers * (load_cpu_s + warm_s))
+    load_s, load_cpu_s = _loading(stage) if alone else (0.0, 0.0)
+    each = report.workers if alone else 1
+    start = Usage(start_s=each * load_s, start_cpu_s=each * (load_cpu_s + warm_s))
     return replace(Measured.of_report(report), usage=usage + start)
 
 

@@ -28,7 +28,8 @@ class Usage:
     `start_s` and `start_cpu_s` are for making workers (weights are loaded then), once each, and in no other figure.
     `gpu_s` is the seconds in which a worker had its GPUs in use (`apply`), times GPUs; `gpu_wait_s` those in which it
     had them and did something else or nothing. `bytes_read` is what was read of recordings, `bytes_written` the size of
-    the data files. The last three are sums over blocks of a block's units², units x CPU-s and CPU-s²: how much a unit's
+    the data files. `first_units` and `first_cpu_s` are of the first block of each worker: what is not warm costs more.
+    The last three are sums over blocks of a block's units², units x CPU-s and CPU-s²: how much a unit's
     cost varies is told from them.
     """
 
@@ -44,12 +45,19 @@ class Usage:
     start_cpu_s: float = 0.0
     bytes_read: int = 0
     bytes_written: int = 0
+    first_units: int = 0
+    first_cpu_s: float = 0.0
     units_squared: int = 0
     units_cpu_s: float = 0.0
     cpu_s_squared: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(Usage)))
+
+    def as_first(self, start_s: float, start_cpu_s: float) -> Usage:
+        """Of a block that was its worker's first, with what it took to make the worker."""
+        starting = replace(self, start_s=start_s, start_cpu_s=start_cpu_s)
+        return replace(starting, first_units=self.units, first_cpu_s=self.cpu_s)
 
     def joined(self, other: Usage) -> Usage:
         """Of two workers at the same block, which is one block with the CPU time of both."""

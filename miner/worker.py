@@ -67,7 +67,7 @@ class BlockWorker:
         began_s, began_cpu_s = time.perf_counter(), time.process_time()
         self._begin()
         start_s, start_cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
-        self._untold = iter([Usage(start_s=start_s, start_cpu_s=start_cpu_s)])  # goes with one of the blocks
+        self._untold = iter([(start_s, start_cpu_s)])  # goes with one of the blocks
         self._clock = Clock()
 
     def __call__(self, block: pa.Table) -> Receipt:
@@ -79,7 +79,8 @@ class BlockWorker:
         keys = tuple(block["key"].to_pylist())
         receipt = done or Receipt(keys)
         usage = meter.usage(len(block), share.cpu_s, self._stage.num_gpus, share.idle_s)
-        usage += next(self._untold, Usage())
+        start = next(self._untold, None)
+        usage = usage if start is None else usage.as_first(*start)
         return replace(receipt, units=keys, failures=[*receipt.failures, *stuck], usage=usage, worker=own_name())
 
     def _begin(self) -> None:

@@ -41,6 +41,16 @@ def test_what_is_once_is_not_multiplied_by_units() -> None:
     assert predict(known, 0, 4).cost.cpu_s == 0
 
 
+def test_what_first_blocks_take_more_is_once_for_each_worker() -> None:
+    cold = [block(10, 20.0).as_first(start_s=1.0, start_cpu_s=3.0) for _ in range(2)]
+    usage = reduce(add, [*cold, *(block(10, 10.0) for _ in range(6))])
+    known = calibrate([Measured(usage, workers=2, commit_s=0.0, driver_cpu_s=0.0)])
+    assert known.unit.cpu_s == pytest.approx(1.0) and known.start_cpu_s == pytest.approx(3.0 + 10.0)
+    assert predict(known, 80, 2).cost.cpu_s == pytest.approx(usage.cpu_s + usage.start_cpu_s)
+    # Where all blocks are first ones, as of tasks, each is as good as another.
+    assert calibrate([Measured(cold[0] + cold[1], 2, 0.0, 0.0)]).unit.cpu_s == pytest.approx(2.0)
+
+
 def test_the_interval_holds_the_truth_nine_times_in_ten() -> None:
     random, held = np.random.default_rng(7), 0
     for _ in range(400):
