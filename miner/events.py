@@ -13,7 +13,7 @@ which 5 of 100 pairs of different drives lie. (Pairs of one event are few among 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,7 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kernels.independent_set import independent_set
-from kernels.neighbors import Pairs, radius_pairs
+from kernels.neighbors import Pairs, radius_pairs, radius_pairs_between
 from kernels.spans import Ints
 from miner.corpus import Vector
 from miner.footage import Bools, Floats, Footage
@@ -67,25 +67,33 @@ def near_distance(vectors: Vector, scene: Ints) -> float:
 def collapse(footage: Footage, near: Mapping[str, float], occasion: Occasion | None = None) -> Ints:
     """For each clip the row of its event's leader (n,): its own row for a leader. Leaders come first in `footage`."""
     occasion = occasion or Occasion()
-    leader = _along_drives(footage, near, occasion)
-    heads = np.flatnonzero(leader == np.arange(len(leader)))
-    among = _across(footage.take(heads), near, occasion)
+    leader = along_drives(footage, near, occasion)
+    heads = footage.take(np.flatnonzero(leader == np.arange(len(leader))))
+    pairs = near_pairs(heads.vectors, near)
+    return across_drives(leader, heads, pairs, distances_of(heads.vectors, near, pairs), occasion)
+
+
+def across_drives(leader: Ints, heads: Footage, pairs: Pairs, distance: Floats, occasion: Occasion) -> Ints:
+    """Leaders (n,) over all drives: of those within drives, the `heads`, the greedy independent set of those alike.
+
+    `pairs` of heads are near to all encoders; `distance` (p,) by how much, of what is near to the strictest.
+    """
+    other_drive = heads.scene[pairs.left] != heads.scene[pairs.right]
+    one = other_drive & ((distance <= _COPY) | ~_apart(heads, pairs.left, pairs.right, occasion))
+    kept = independent_set(Pairs(pairs.left[one], pairs.right[one], pairs.scores[one]), len(heads))
+    rows = np.flatnonzero(leader == np.arange(len(leader)))
     place = np.empty(len(leader), np.int64)
-    place[heads] = heads[among]
+    place[rows] = rows[np.asarray(kept.keeper)]
     return place[leader]
 
 
-def event_rows(footage: Footage, leader: Ints) -> pa.Table:
-    """The table `events`: which event each clip is of."""
-    columns = {
-        "clip_id": footage.clip_ids,
-        "scene_id": footage.scene_ids.take(pa.array(footage.scene)),
-        "event_id": footage.clip_ids.take(pa.array(leader)),
-    }
+def event_rows(clip_ids: pa.Array, scene_ids: pa.Array, leader: Ints) -> pa.Table:
+    """The table `events`: which event each clip (n,), of these scenes, is of."""
+    columns = {"clip_id": clip_ids, "scene_id": scene_ids, "event_id": clip_ids.take(pa.array(leader))}
     return pa.table(columns, schema=EVENTS)
 
 
-def _along_drives(footage: Footage, near: Mapping[str, float], occasion: Occasion) -> Ints:
+def along_drives(footage: Footage, near: Mapping[str, float], occasion: Occasion) -> Ints:
     """Leaders (n,) within each scene: a clip joins the event of the clip before it while it is near its leader, or goes
     on with the same picture."""
     leader = np.arange(len(footage))
@@ -117,39 +125,49 @@ def _alike(footage: Footage, near: Mapping[str, float], one: int, other: int) ->
     return seen
 
 
-def _across(heads: Footage, near: Mapping[str, float], occasion: Occasion) -> Ints:
-    """For each leader the row of the one that stands for it: the greedy independent set of those that are alike."""
-    pairs = near_pairs(heads, near)
-    distance = np.zeros(len(pairs.left))
-    for name, vectors in heads.vectors.items():
-        both = heads.has(name)[pairs.left] & heads.has(name)[pairs.right]
-        own = 1 - _products(vectors, pairs.left, pairs.right)
-        distance = np.maximum(distance, np.where(both, own / max(near[name], 1e-12), 0.0))
-    other_drive = heads.scene[pairs.left] != heads.scene[pairs.right]
-    one = other_drive & ((distance <= _COPY) | ~_apart(heads, pairs.left, pairs.right, occasion))
-    kept = independent_set(Pairs(pairs.left[one], pairs.right[one], pairs.scores[one]), len(heads))
-    return np.asarray(kept.keeper)
+def near_pairs(vectors: Mapping[str, Vector], near: Mapping[str, float], split: int | None = None) -> Pairs:
+    """Pairs of clips that are near to every encoder that saw both; scores of the first one that did.
 
-
-def near_pairs(footage: Footage, near: Mapping[str, float]) -> Pairs:
-    """Pairs of clips that are near to every encoder that saw both; scores of the first one that did."""
+    With `split` only those of a row before it and one from it on: of two shards.
+    """
     found: list[Pairs] = []
-    earlier: list[str] = []
-    for name, vectors in footage.vectors.items():
-        rows = np.flatnonzero(footage.has(name))
-        for part in radius_pairs(vectors[rows], 1 - near[name]) if len(rows) else ():
-            left, right = rows[part.left], rows[part.right]
+    has = {name: np.asarray(each.any(axis=1)) for name, each in vectors.items()}
+    for number, name in enumerate(vectors):
+        for left, right, scores in _near(vectors[name], np.flatnonzero(has[name]), 1 - near[name], split):
             new = np.ones(len(left), np.bool_)
-            for other in footage.encoders:
-                both = footage.has(other)[left] & footage.has(other)[right]
-                if other in earlier:
+            for place, other in enumerate(vectors):
+                both = has[other][left] & has[other][right]
+                if place < number:
                     new &= ~both
-                elif other != name:
-                    new &= ~both | (1 - _products(footage.vectors[other], left, right) <= near[other])
-            found.append(Pairs(left[new], right[new], part.scores[new]))
-        earlier.append(name)
+                elif place > number:
+                    new &= ~both | (1 - _products(vectors[other], left, right) <= near[other])
+            found.append(Pairs(left[new], right[new], scores[new]))
     none = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
     return Pairs(*(np.concatenate([none[side], *(part[side] for part in found)]) for side in range(3)))
+
+
+def _near(vectors: Vector, rows: Ints, min_score: float, split: int | None) -> Iterator[Pairs]:
+    """Pairs of these rows, or of those before `split` with those from it on."""
+    first, second = (rows, rows) if split is None else (rows[rows < split], rows[rows >= split])
+    if not len(first) or not len(second):
+        return
+    if split is None:
+        parts = radius_pairs(vectors[rows], min_score)
+    else:
+        parts = radius_pairs_between(vectors[first], vectors[second], min_score)
+    for part in parts:
+        yield Pairs(first[part.left], second[part.right], part.scores)
+
+
+def distances_of(vectors: Mapping[str, Vector], near: Mapping[str, float], pairs: Pairs) -> Floats:
+    """How far pairs are apart (p,), of what is near: to the encoder to which that is the most."""
+    distance = np.zeros(len(pairs.left))
+    for name, each in vectors.items():
+        has = np.asarray(each.any(axis=1))
+        own = 1 - _products(each, pairs.left, pairs.right)
+        both = has[pairs.left] & has[pairs.right]
+        distance = np.maximum(distance, np.where(both, own / max(near[name], 1e-12), 0.0))
+    return distance
 
 
 def _products(vectors: Vector, left: Ints, right: Ints) -> Floats:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from kernels.density import kernel_sums
 from kernels.spans import Ints
+from miner import event_shards
 from miner.corpus import Corpus, Vector
 from miner.errors import Damaged, NotFound, UsageError
 from miner.events import collapse, event_rows, near_distances
@@ -52,9 +53,14 @@ def scorer_name(encoders: tuple[str, ...], relative: Relative = PRESENT) -> str:
 
 @dataclass(frozen=True)
 class EventsReduction(Reduction):
-    """`events`: the event each clip with vectors is of, by the encoders of `tables`."""
+    """`events`: the event each clip with vectors is of, by the encoders of `tables`.
+
+    Of more than `shard` clips those that are alike are looked for shard by shard (`work` is what `begin` laid out).
+    """
 
     tables: tuple[str, ...]
+    shard: int = SHARD
+    work: event_shards.Work | None = None
     name = "events"
     output = Output("events", EVENTS, None)
 
@@ -62,9 +68,27 @@ class EventsReduction(Reduction):
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]
         return (*self.tables, *_ALSO_READ)
 
-    def compute(self, store: Store) -> pa.Table:
+    @property
+    def divided(self) -> bool:  # type: ignore[override]
+        return self.work is None
+
+    def begin(self, store: Store) -> tuple[Reduction, Sequence[Part]]:
+        if store.count("clips") <= self.shard:
+            return self, ()
         footage = whole_footage(store, self.tables)
-        return event_rows(footage, collapse(footage, near_distances(footage)))
+        scratch = Scratch.fresh(store, self.output.table)
+        work = event_shards.Work.begun(scratch, footage, near_distances(footage), self.shard)
+        return replace(self, work=work), work.parts
+
+    def compute(self, store: Store) -> pa.Table:
+        if self.work is not None:
+            return event_rows(*self.work.merged())
+        footage = whole_footage(store, self.tables)
+        scenes = footage.scene_ids.take(pa.array(footage.scene))
+        return event_rows(footage.clip_ids, scenes, collapse(footage, near_distances(footage)))
+
+    def end(self, store: Store) -> None:
+        sweep(store, self.output.table)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from miner.dedup import DedupReduction, Rule
 from miner.executor import Executor, LocalExecutor
 from miner.lake import Lake
 from miner.lineage import Run
-from miner.rarity import RarityReduction, Relative, scorer_name
+from miner.rarity import EventsReduction, RarityReduction, Relative, scorer_name
 from miner.scratch import FOLDER
 from miner.stage import Reduction
 from tests.fleets import fleet
@@ -70,6 +70,12 @@ def test_scores_on_ray(lake: Lake, ray_executor: RayExecutor) -> None:
     assert_same_rows(lake, plain, replace(plain, shard=50), ray_executor)
 
 
+def test_events_on_threads(lake: Lake) -> None:
+    plain = EventsReduction(TABLES)
+    assert parts_of(lake, replace(plain, shard=41)) > 1
+    assert_same_rows(lake, plain, replace(plain, shard=41), LocalExecutor(threads=2))
+
+
 @pytest.mark.parametrize("eps", [0.3, 0.99])
 @pytest.mark.parametrize("shard", [41, 90])
 def test_duplicates_on_threads(lake: Lake, eps: float, shard: int) -> None:
@@ -92,5 +98,5 @@ def test_scores_of_two_encoders_are_fused_alike(tmp_path: Path) -> None:
     store.ensure("embeddings/y", turned.schema)
     store.append("embeddings/y", turned.slice(0, len(turned) * 3 // 4))
     assert len(vectors) == len(turned)
-    plain = RarityReduction(("embeddings/x", "embeddings/y"))
-    assert_same_rows(Lake(store), plain, replace(plain, shard=5), LocalExecutor(threads=2))
+    for plain in (RarityReduction(("embeddings/x", "embeddings/y")), EventsReduction(("embeddings/x", "embeddings/y"))):
+        assert_same_rows(Lake(store), plain, replace(plain, shard=5), LocalExecutor(threads=2))

@@ -102,7 +102,7 @@ def test_laws(seed: int, count: int, timed: bool) -> None:
     scene, starts = rng.integers(3, size=count), np.sort(rng.uniform(0, 300, count))
     made = footage(vectors, scene, starts, since_ns=10**18 if timed else 0)
     leader = collapse(made, NEAR)
-    assert (leader[leader] == leader).all() and len(event_rows(made, leader)) == count
+    assert (leader[leader] == leader).all() and len(event_rows(made.clip_ids, made.clip_ids, leader)) == count
     near = np.einsum("ij,ij->i", made.vectors["camera"].astype(float), made.vectors["camera"][leader])
     along = made.scene == made.scene[leader]
     assert (1 - near[along] <= NEAR["camera"] + 1e-6).all(), "within a drive nobody is further from the leader"
