@@ -20,6 +20,7 @@ from miner.worker import Receipt
 
 _GROUP_FRAGMENTS = 32
 _GROUP_SECONDS = 30.0
+_COMMIT_SHARE = 0.1  # of the time at most: a commit takes longer the more data files a table has
 _ABSENT = {"missing-file", "unreadable"}
 _ABSENT_UNITS = 10
 
@@ -41,13 +42,17 @@ class Committer:
         self.workers: set[str] = set()
         self.preparers: set[str] = set()
         self.commit_s = 0.0
+        self._last_s = 0.0  # what the last commit took
 
     def add(self, receipt: Receipt) -> None:
-        """Take a finished block; commits when the group is full or old enough."""
+        """Take a finished block; commits when the group is full or old enough, but not all the time: groups grow with
+        what committing them takes."""
         self._group.append(receipt)
         self.taken += len(receipt.units)
         files = sum(len(fragments) for receipt in self._group for fragments in receipt.fragments.values())
-        if files >= _GROUP_FRAGMENTS or time.monotonic() - self._opened > _GROUP_SECONDS:
+        age_s = time.monotonic() - self._opened
+        due = files >= _GROUP_FRAGMENTS or age_s > _GROUP_SECONDS
+        if due and age_s * _COMMIT_SHARE >= self._last_s:
             self.flush()
 
     def account(self, receipt: Receipt) -> None:
@@ -62,7 +67,8 @@ class Committer:
         if group:
             began = time.perf_counter()
             self._commit(group)
-            self.commit_s += time.perf_counter() - began
+            self._last_s = time.perf_counter() - began
+            self.commit_s += self._last_s
 
     def _commit(self, group: list[Receipt]) -> None:
         self._refuse_an_absent_source(group)

@@ -14,6 +14,7 @@ from jobs.scale.stations import Room, Station, passage
 
 GROUP_FILES = 32  # as miner.commit: so many new files, or a group so old, are committed
 GROUP_S = 30.0
+COMMIT_SHARE = 0.1  # of the time at most
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,14 @@ class _Committing:
     fragments: int = 0
     _group: int = field(default=0, init=False)
     _opened_s: float = field(default=0.0, init=False)
+    _last_s: float = field(default=0.0, init=False)
 
     def __call__(self, block: int, now_s: float) -> float:
         self._group += 1
-        full = self._group * self.tables >= GROUP_FILES or now_s - self._opened_s > GROUP_S
-        return self.costs.receive_s + (self.flush_s(now_s) if full else 0.0)
+        age_s = now_s - self._opened_s
+        due = self._group * self.tables >= GROUP_FILES or age_s > GROUP_S
+        flushed = due and age_s * COMMIT_SHARE >= self._last_s
+        return self.costs.receive_s + (self.flush_s(now_s) if flushed else 0.0)
 
     def flush_s(self, now_s: float = 0.0) -> float:
         """Seconds to commit what is collected."""
@@ -129,5 +133,5 @@ class _Committing:
         seconds = self.tables * self.costs.commit.seconds(self._group, self.fragments, self.commits)
         self.commits += 1
         self.fragments += self._group
-        self._group, self._opened_s = 0, now_s
+        self._group, self._opened_s, self._last_s = 0, now_s, seconds
         return seconds

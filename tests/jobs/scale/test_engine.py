@@ -14,7 +14,7 @@ def test_workers_that_never_wait() -> None:
     found = foresee(COSTS, blocks=800, tables=2, fleet=Fleet(10, 4))
     assert found.limit == "workers"
     assert found.seconds == pytest.approx(2 + 1 + 800 / 40 * 10, rel=0.01)
-    assert (found.commits, found.fragments) == (50, 800)  # 32 files of 2 tables: 16 blocks a group
+    assert found.fragments == 800 and found.commits <= 50  # 32 files of 2 tables: 16 blocks a group at least
 
 
 def test_twice_the_nodes_take_half_the_time_until_the_driver_limits() -> None:
@@ -25,14 +25,18 @@ def test_twice_the_nodes_take_half_the_time_until_the_driver_limits() -> None:
     assert limited.limit == "dispatch" and limited.seconds == pytest.approx(2000, rel=0.02)
 
 
-def test_lists_of_fragments_that_grow_make_commits_the_limit() -> None:
-    growing = Costs(**{**vars(COSTS), "commit": CommitCost(0.02, fragment_s=1e-4)})
-    small, large = (foresee(growing, blocks, 1, Fleet(1000)) for blocks in (20_000, 80_000))
-    assert large.limit == "commits"
-    commits = 80_000 // 32
-    expected_s = sum(0.02 + 1e-4 * 32 * each for each in range(commits))
-    assert large.seconds == pytest.approx(expected_s, rel=0.05)
-    assert large.seconds > 10 * small.seconds
+def test_commits_take_their_share_of_the_time_however_long_lists_of_fragments_grow() -> None:
+    growing = Costs(**{**vars(COSTS), "receive_s": 0.0, "commit": CommitCost(0.02, fragment_s=1e-4)})
+    found = foresee(growing, 80_000, 1, Fleet(1000))
+    assert found.limit == "workers" and found.commits < 80_000 / 32 / 2
+    assert found.busy["commits"] <= 0.11
+    assert found.seconds == pytest.approx(foresee(COSTS, 80_000, 1, Fleet(1000)).seconds, rel=0.03)
+
+
+def test_receipts_that_cannot_be_taken_in_are_the_limit() -> None:
+    slow = Costs(**{**vars(COSTS), "receive_s": 0.05})
+    found = foresee(slow, 20_000, 1, Fleet(1000))
+    assert found.limit == "commits" and found.seconds == pytest.approx(20_000 * 0.05, rel=0.05)
 
 
 def test_a_store_that_answers_slowly_is_the_limit() -> None:
