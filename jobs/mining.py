@@ -143,7 +143,7 @@ def _foreseen(lake: Lake, encoders: list[str] | tuple[str, ...]) -> dict[str, An
     from miner.rarity import EventsReduction, RarityReduction, scorer_name
 
     tables = tuple(mined_tables(lake.store, encoders))
-    parts = [RarityReduction(tables, scorer_name(tuple(encoders)))]
+    parts = [RarityReduction(tables, scorer_name(tuple(encoders)), kept=not encoders)]
     stale = {each.name: is_stale(each, lake.store) for each in ([] if encoders else [EventsReduction(tables)]) + parts}
     stages = [{"stage": name, "units": 1, "pending": int(pending)} for name, pending in stale.items()]
     return {"job": "rare", "lake": lake.uri, "stages": stages}

@@ -59,13 +59,12 @@ class Mine:
         footage = load_footage(self.store, corpora)
         tables = tuple(corpus.index.table for corpus in corpora.values())
         scorer = scorer_name(chosen, relative)
-        why_not = self._kept(
-            [*([] if chosen else [EventsReduction(tables)]), RarityReduction(tables, scorer, relative)], corpora
-        )
+        own = bool(chosen) or relative.reference is not None  # events of its own, not those of the table
+        scores = RarityReduction(tables, scorer, relative, kept=not own)
+        why_not = self._kept([*([] if chosen else [EventsReduction(tables)]), scores], corpora)
         if why_not is None:
             sound = next(iter(corpora.values())).sound or Sound(self.store)
             rarity = read_scores(self.store, sound, footage, scorer)
-            own = bool(chosen) or relative.reference is not None
             leader = leaders(self.store, footage, relative) if own else read_events(sound, footage)
             return Scored(corpora, footage, leader, rarity, scorer)
         leader = leaders(self.store, footage, relative)

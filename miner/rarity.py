@@ -17,9 +17,11 @@ from miner.corpus import Corpus, Vector
 from miner.errors import Damaged, NotFound, UsageError
 from miner.events import collapse, event_rows, near_distances
 from miner.footage import Floats, Footage, load_footage
+from miner.rare import read_events
 from miner.scarcity import Estimate, Reference, Scale, Space, reference_of
 from miner.schema import EVENTS, REFERENCES, SCORES
 from miner.scratch import Scratch, sweep
+from miner.sound import Sound
 from miner.stage import Output, Part, Reduction
 from miner.store import Store, quoted
 
@@ -95,12 +97,14 @@ class EventsReduction(Reduction):
 class RarityReduction(Reduction):
     """`scores` of one scorer: every clip with vectors has the rarity of its event.
 
-    Of more than `shard` clips the events are scored that many at a time, anywhere (`work` is what `begin` laid out).
+    Events are those of the table `events` if they are `kept` there, else found anew. Of more than `shard` clips they
+    are scored that many at a time, anywhere (`work` is what `begin` laid out).
     """
 
     tables: tuple[str, ...]
     scorer: str = RARITY
     relative: Relative = PRESENT
+    kept: bool = False
     shard: int = SHARD
     work: Work | None = None
     name = RARITY
@@ -109,7 +113,7 @@ class RarityReduction(Reduction):
 
     @property
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]
-        return (*self.tables, *_ALSO_READ)
+        return (*self.tables, *_ALSO_READ, *(["events"] if self.kept else []))
 
     @property
     def divided(self) -> bool:  # type: ignore[override]
@@ -123,7 +127,7 @@ class RarityReduction(Reduction):
         if store.count("clips") <= self.shard:
             return self, ()
         version, footage = store.version(self.tables[0]), whole_footage(store, self.tables)
-        question = Question.of(store, footage, leaders(store, footage, self.relative), self.relative)
+        question = Question.of(store, footage, self._leaders(store, footage), self.relative)
         work = Work.begun(Scratch.fresh(store, self.output.table), question, footage, version, self.shard)
         return replace(self, work=work), [partial(work.score, number) for number in range(work.shards)]
 
@@ -131,11 +135,14 @@ class RarityReduction(Reduction):
         if self.work is not None:
             return score_rows(*self.work.merged(), self.scorer, self.work.table_version)
         footage = whole_footage(store, self.tables)
-        scored = scarcity(store, footage, leaders(store, footage, self.relative), self.relative)
+        scored = scarcity(store, footage, self._leaders(store, footage), self.relative)
         return score_rows(footage.clip_ids, scored, self.scorer, store.version(self.tables[0]))
 
     def end(self, store: Store) -> None:
         sweep(store, self.output.table)
+
+    def _leaders(self, store: Store, footage: Footage) -> Ints:
+        return read_events(Sound(store), footage) if self.kept else leaders(store, footage, self.relative)
 
 
 @dataclass(frozen=True)
