@@ -7,7 +7,7 @@ that one decode feeds every encoder of a pass.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -88,8 +88,17 @@ class LightEncoder(Encoder, Protocol):
 class HeavyEncoder(Encoder, Protocol):
     """An encoder whose weights take seconds to load."""
 
-    def load(self) -> None:
-        """Load what `encode` needs, if it is not there yet."""
+    def load(self, compiled: bool = False) -> None:
+        """Load what `encode` needs, if it is not there yet; with `compiled` to run by torch.compile, where it can."""
+        ...
+
+
+@runtime_checkable
+class StreamEncoder(Encoder, Protocol):
+    """An encoder that has the next batch ready while it computes."""
+
+    def encode_stream(self, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+        """What `encode` gives of each batch, in order."""
         ...
 
 
@@ -128,13 +137,21 @@ def slug(name: str) -> str:
 
 def encode_all(encoder: Encoder, frames: NDArray[Any]) -> NDArray[np.float32]:
     """Any number n of frames (or padded sweeps), as `encoder.input` says, to unit float32 (n, dim)."""
-    step = encoder.input.batch
-    vectors = np.empty((len(frames), encoder.dim), np.float32)
+    batches = _batches(frames, encoder.input.batch)
+    vectors, done = np.empty((len(frames), encoder.dim), np.float32), 0
+    found = encoder.encode_stream(batches) if isinstance(encoder, StreamEncoder) else map(encoder.encode, batches)
+    for some in found:
+        vectors[done : done + len(some)] = some[: len(frames) - done]
+        done += len(some)
+    return vectors
+
+
+def _batches(frames: NDArray[Any], step: int) -> Iterator[NDArray[Any]]:
+    """Pieces of `step` rows: those that are full as they are in memory, the last one padded."""
     for start in range(0, len(frames), step):
         part = frames[start : start + step]
-        padding = np.zeros((step - len(part), *part.shape[1:]), part.dtype)
-        vectors[start : start + step] = encoder.encode(np.concatenate([part, padding]))[: len(part)]
-    return vectors
+        missing = step - len(part)
+        yield np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)]) if missing else part
 
 
 def encode_sweeps(encoder: Encoder, sweeps: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

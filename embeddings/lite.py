@@ -70,8 +70,8 @@ class LiteEncoder:
         """The encoder for workers with, or without, a GPU."""
         return self if processor == self._processor else LiteEncoder(self._head, processor)
 
-    def load(self) -> None:
-        """Load the image tower."""
+    def load(self, compiled: bool = False) -> None:
+        """Load the image tower; it is not compiled."""
         _ = self._image_tower
 
     def encode(self, batch: NDArray[np.uint8]) -> Floats:

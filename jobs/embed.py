@@ -34,21 +34,22 @@ class EmbedConfig(JobConfig):
     )
     views: str | None = Field(None, description="whole, tiles or whole+tiles; the lake's own, or whole+tiles")
     num_gpus: float = Field(0.0, ge=0, le=8, description="GPUs per worker; a fraction lets workers share one")
-
     batch_size: int | None = Field(None, ge=1, description="readings at a time in a worker; by their size by default")
     block_size: int | None = Field(
         None, ge=1, description="readings in a task and a data file; by the number of workers and their size by default"
     )
 
+    compiled: bool = Field(False, description="torch.compile for encoders that can: a minute to begin with")
+
     def embed_stage(self, store: Store) -> EmbedStage:
         """The stage this config asks for. Raises UsageError or MinerError before anything is written."""
-        sizes = Sizes(self.num_gpus, self.batch_size, self.block_size)
+        sizes = Sizes(self.num_gpus, self.batch_size, self.block_size, self.compiled)
         return EmbedStage.of(store, self.encoder, self.views, sizes, in_process=self.executor == "local")
 
 
 def embedded(lake: Lake, config: EmbedConfig, encoders: Sequence[str]) -> Report:
     """Embed as a config says."""
-    return lake.embed(encoders, config.views, config.num_gpus, config.batch_size, config.block_size)
+    return lake.embed(encoders, config.views, config.num_gpus, config.batch_size, config.block_size, config.compiled)
 
 
 class ImportConfig(JobConfig):

@@ -24,8 +24,6 @@ from embeddings.encoder import (
     InputSpec,
     LightEncoder,
     Processor,
-    encode_all,
-    encode_sweeps,
     slug,
 )
 from miner.decode import Recordings
@@ -34,8 +32,8 @@ from miner.decode.quality import is_of_another_size, quality_of
 from miner.decode.sweep import Sweep
 from miner.decode.views import crop_views, min_side_for, regions
 from miner.encoders import get_encoder, in_version
+from miner.encoding import not_finite, vectors_of
 from miner.errors import BadInput, MinerError, NotFound, UsageError
-from miner.ids import make_id
 from miner.limits import limited
 from miner.plan import scene_counts
 from miner.schema import ASSETS, REGION, embeddings_schema
@@ -79,12 +77,14 @@ class Sizes:
     """How the work on readings is cut up, which changes no row.
 
     `num_gpus` per worker; `batch`: readings a worker has in memory at a time; `block`: readings of a task and a data
-    file. None: chosen by the size of a reading and the number of workers.
+    file. None: chosen by the size of a reading and the number of workers. With `compiled` encoders that can are run by
+    torch.compile, which takes a minute to begin with and may round differently.
     """
 
     num_gpus: float = 0.0
     batch: int | None = None
     block: int | None = None
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ class EmbedStage(Stage):
     def apply(self, store: Store) -> Apply:
         for encoder in self.loaded:
             if isinstance(encoder, HeavyEncoder):
-                encoder.load()
+                encoder.load(self.sizes.compiled)
         return self._embed
 
     def _view(self, units: pa.Table) -> pa.Table:
@@ -310,10 +310,11 @@ class EmbedStage(Stage):
         for encoder in self.loaded:
             table = table_of(encoder.name)
             own = units.select([*_READING[:5], "regions", f"input:{encoder.name}"])
-            own = own.filter(pc.equal(own["modality"], encoder.input.modality))
+            if len(self.modalities) > 1:  # filtering copies
+                own = own.filter(pc.equal(own["modality"], encoder.input.modality))
             if table in wanted and len(own):
-                rows[table] = _rows(own, encoder)
-                bad |= _not_finite(rows[table])
+                rows[table] = vectors_of(own, encoder)
+                bad |= not_finite(rows[table])
         if "assets" in wanted:
             rows["assets"] = units.select(["sample_data_id", "scene_id", "modality", *_FACTS])
         if not bad:
@@ -355,34 +356,3 @@ def _readings(store: Store, units: pa.Table) -> pa.Table:
     keys = units["key"]
     rows = store.scan("sample_data", _READING, one_of("sample_data_id", keys.to_pylist()))
     return rows.take(pc.index_in(keys, rows["sample_data_id"])).append_column("key", keys)
-
-
-def _rows(units: pa.Table, encoder: Encoder) -> pa.Table:
-    """One row per view of each unit, in order, as `embeddings_schema` says."""
-    cells = [np.frombuffer(cell.as_buffer(), encoder.input.dtype) for cell in units[f"input:{encoder.name}"]]
-    if encoder.input.modality == "lidar":
-        counts = np.ones(len(cells), np.int64)
-        sweeps: list[NDArray[Any]] = [cell.reshape(-1, 4) for cell in cells]
-        vectors = encode_sweeps(encoder, sweeps)
-    else:
-        views = [cell.reshape(-1, *encoder.input.shape[1:]) for cell in cells]
-        counts = np.array([len(view) for view in views])
-        vectors = encode_all(encoder, np.concatenate(views))
-    owner = pa.array(np.repeat(np.arange(len(units)), counts))
-    part = np.concatenate([np.arange(count, dtype=np.int16) for count in counts])
-    rows = units.select(["sample_data_id", "scene_id", "channel", "timestamp_ns"]).take(owner)
-    ids = [
-        make_id("embedding", reading, int(n))
-        for reading, n in zip(rows["sample_data_id"].to_pylist(), part, strict=True)
-    ]
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), encoder.dim)
-    more = {"embedding_id": ids, "part": part, "region": pc.list_flatten(units["regions"]), "vector": flat}
-    for name, values in more.items():
-        rows = rows.append_column(name, values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values))
-    return rows
-
-
-def _not_finite(rows: pa.Table) -> set[str]:
-    vectors = rows["vector"].combine_chunks()
-    finite = np.isfinite(vectors.flatten().to_numpy()).reshape(len(rows), -1).all(axis=1)
-    return set(rows.filter(pa.array(~finite))["sample_data_id"].to_pylist())

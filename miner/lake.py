@@ -134,14 +134,16 @@ class Lake:
         num_gpus: float = 0.0,
         batch_size: int | None = None,
         block_size: int | None = None,
+        compiled: bool = False,
     ) -> Report:
         """Read every camera frame and LiDAR sweep that lacks vectors of one of `encoders`, once, and write them.
 
         `encoders` are `lite` for cameras and `descriptor` for LiDAR unless given. `views` of a frame: whole, tiles or
         whole+tiles (the default, unless the lake has others); `num_gpus` per worker. `batch_size` is readings in the
-        memory of a worker, `block_size` readings of a task and a data file: speed alone depends on them.
+        memory of a worker, `block_size` readings of a task and a data file: speed alone depends on them. `compiled`
+        runs encoders that can by torch.compile.
         """
-        sizes = Sizes(num_gpus, batch_size, block_size)
+        sizes = Sizes(num_gpus, batch_size, block_size, compiled)
         stage = EmbedStage.of(self.store, encoders, views, sizes, self.executor.in_process)
         config = {"encoders": list(stage.encoders), "views": stage.views, "num_gpus": num_gpus}
         return self.executor.map(stage, self.store, self._run("embed", config))

@@ -22,7 +22,7 @@ WRAPPERS = {
         *("miner/lance_errors.py", "miner/indexes/lance.py"),
     },
     "faiss": {"miner/indexes/faiss.py"},
-    "torch": {"embeddings/efficientnet.py", "embeddings/lite.py", "embeddings/openclip.py"},
+    "torch": {"embeddings/device.py", "embeddings/efficientnet.py", "embeddings/lite.py", "embeddings/openclip.py"},
     "open_clip": {"embeddings/openclip.py"},
     "timm": {"embeddings/efficientnet.py", "embeddings/lite.py"},
     "duckdb": {"miner/query/evaluate.py"},

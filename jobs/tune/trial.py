@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.embed import embedded
 from jobs.ingest import IngestConfig
 from jobs.run import Listener, make_executor
 from jobs.tune.clock import Clocked, pace
@@ -112,8 +113,7 @@ class Trials:
     def _outcome(self, config: IngestConfig, setting: Setting, units: int, began_s: float) -> Outcome:
         executor = Clocked.of(make_executor(config, Listener()))
         lake = Lake(Store.open(config.lake), executor)
-        sizes = {"batch_size": config.batch_size, "block_size": config.block_size}
-        report = lake.embed(config.encoder, config.views, config.num_gpus, **sizes)
+        report = embedded(lake, config, config.encoder)
         if report.quarantined > _MOST_BAD * units:  # they take less time than good ones
             reasons = ", ".join(report.reasons)
             raise MinerError(f"{report.quarantined} of {units} readings cannot be read: {reasons}")

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -174,6 +175,33 @@ def test_a_worker_without_a_gpu_leaves_that_of_its_machine_alone(vit: str) -> No
         same = cpu.as_version(gpu.version)
         assert isinstance(same, OpenClipEncoder)
         np.testing.assert_array_equal(gpu.encode_text(["a van"]), same.encode_text(["a van"]))
+
+
+def test_batches_in_a_row_give_what_each_gives(vit: str) -> None:
+    encoder = OpenClipEncoder(vit)
+    batches = np.random.default_rng(3).integers(0, 256, (3, *encoder.input.shape), dtype=np.uint8)
+    batches.flags.writeable = False  # as those of Arrow are
+    drawn: list[int] = []
+
+    def drawing() -> Iterator[np.ndarray]:
+        for number, batch in enumerate(batches):
+            drawn.append(number)
+            yield batch
+
+    found = []
+    for vectors in encoder.encode_stream(drawing()):
+        assert len(drawn) <= len(found) + 2, "more batches in memory than the one at work and the next"
+        found.append(vectors)
+    np.testing.assert_array_equal(found, [encoder.encode(batch) for batch in batches])
+
+
+@pytest.mark.slow
+def test_a_compiled_model_gives_nearly_the_same(vit: str) -> None:
+    plain, compiled = OpenClipEncoder(f"{vit}@fp32"), OpenClipEncoder(f"{vit}@fp32")
+    compiled.load(compiled=True)
+    frames = np.random.default_rng(4).integers(0, 256, plain.input.shape, dtype=np.uint8)
+    np.testing.assert_allclose(compiled.encode(frames), plain.encode(frames), atol=1e-5)
+    assert compiled.version == plain.version
 
 
 def test_towers_are_loaded_apart_and_converted(vit: str) -> None:
