@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from miner.errors import MinerError
 from miner.scratch import FOLDER, Scratch, sweep
 from miner.store import Store
+from tests.s3 import Cloud, cloud, s3_server  # noqa: F401  fixtures
 
 
 def test_arrays_come_back_and_go(tmp_path: Path) -> None:
@@ -30,3 +32,14 @@ def test_arrays_come_back_and_go(tmp_path: Path) -> None:
     sweep(store, "duplicates")
     assert not [path for path in (tmp_path / "lake" / FOLDER).rglob("*") if path.is_file()]
     assert store.tables() == ["lineage"]
+
+
+def test_in_a_bucket(cloud: Cloud) -> None:  # noqa: F811
+    store = Store.create(f"s3://{cloud.bucket.name}/lake")
+    made = Scratch.fresh(store, "scores")
+    made.write("part-0", a=np.arange(3))
+    assert made.read("part-0")["a"].tolist() == [0, 1, 2]
+    sweep(store, "scores")
+    with pytest.raises((MinerError, OSError), match="part-0"):
+        made.read("part-0")
+    sweep(store, "scores")
