@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, replace
 
@@ -96,9 +99,20 @@ def measure(stage: Stage, source: Store, chosen: pa.Table, scratch: Store, threa
 
 
 def _loading(stage: Stage) -> tuple[float, float]:
-    """Seconds and CPU-seconds a worker needs to have a stage of another process as its own."""
+    """Seconds and CPU-seconds a worker in a process of its own needs to have a stage, with all it imports for that."""
     if not stage.loads:
         return 0.0, 0.0
-    began = Beginning()
-    _ = pickle.loads(pickle.dumps(stage)).outputs
-    return time.perf_counter() - began.wall_s, time.process_time() - began.cpu_s
+    paths = os.pathsep.join(path for path in sys.path if path)
+    command = [sys.executable, "-c", f"from {__name__} import tell_loading; tell_loading()"]
+    done = subprocess.run(
+        command, input=pickle.dumps(stage), stdout=subprocess.PIPE, check=True, env=os.environ | {"PYTHONPATH": paths}
+    )
+    load_s, load_cpu_s = map(float, done.stdout.split()[-2:])
+    return load_s, load_cpu_s
+
+
+def tell_loading() -> None:
+    """Load the stage that comes pickled on stdin, and print seconds and CPU-seconds it took."""
+    pickled, began = sys.stdin.buffer.read(), Beginning()
+    _ = pickle.loads(pickled).outputs
+    print(time.perf_counter() - began.wall_s, time.process_time() - began.cpu_s)

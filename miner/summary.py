@@ -37,6 +37,7 @@ class Summary:
     stage: str
     seconds: float
     units_per_s: float
+    rows_per_s: float
     mb_read_per_s: float
     mb_written_per_s: float
     workers: int
@@ -68,6 +69,7 @@ def summary(report: Report) -> Summary:
         stage=report.stage,
         seconds=report.seconds,
         units_per_s=units / report.seconds,
+        rows_per_s=sum(report.rows.values()) / report.seconds,
         mb_read_per_s=usage.bytes_read / 1e6 / report.seconds,
         mb_written_per_s=usage.bytes_written / 1e6 / report.seconds,
         workers=report.workers,

@@ -19,7 +19,7 @@ from miner.errors import UsageError
 from miner.executor import LocalExecutor
 from miner.lake import Lake
 from miner.prices import Prices
-from miner.sampled import spread
+from miner.sampled import measure, sample, spread
 from tests.recordings import write_drives
 
 PRICES = Prices(cpu_hour=1.0, gb_read=1.0)
@@ -77,6 +77,15 @@ def test_a_sample_foresees_all_steps_of_a_new_source(tmp_path: Path) -> None:
     assert {name: each["units"] for name, each in stages.items()} == {"ingest": 3, "cut": 3, "embed": 15}
     assert stages["embed"]["from"] == "a sample of 6"
     assert plan["estimate"]["total"]["cpu_s"] == pytest.approx(sum(each["cpu_s"] for each in stages.values()))
+
+
+def test_workers_of_their_own_load_what_they_need(lake: Lake) -> None:
+    stage = config(lake.uri).embed_stage(lake.store)
+    scratch = miner.create(Path(lake.uri).parent / "scratch")
+    chosen = sample(stage, lake.store, 8)
+    assert chosen is not None
+    ran = measure(stage, lake.store, chosen, scratch.store, threads=1, alone=True)
+    assert ran.usage.start_s > 0 and ran.usage.start_cpu_s > 0  # of the process that loaded it
 
 
 def test_new_scenes_are_embedded_too(lake: Lake, tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ def test_figures_of_a_stage() -> None:
         "gpu_wait_s": 16.0,
         "bytes_read": 50_000_000,
     }
-    found = summary(report(usage=used))
+    found = summary(report(usage=used, rows={"assets": 98, "embeddings/lite": 294}))
+    assert found.rows_per_s == pytest.approx(39.2)
     assert (found.units_per_s, found.mb_read_per_s, found.left, found.quarantined) == (10.0, 5.0, 10, 2)
     assert found.busy_share == pytest.approx(0.9)
     assert found.gpu_wait_share == pytest.approx(0.8)
