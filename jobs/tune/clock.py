@@ -52,7 +52,8 @@ def pace(came: Sequence[tuple[float, Receipt]], commit_s: float, decoders: int =
     """The pace of some receipts. With `decoders`, so many prepare for the workers.
 
     A worker's time is from the start of its first block to the end of its last: starting it, which is done once, and
-    waiting for the others at the end are of the trial, not of a run of hours. Raises ValueError without receipts.
+    waiting for the others at the end are of the trial, not of a run of hours. So is what decoders did before there was
+    a worker to hand it to, for which no share goes above 1. Raises ValueError without receipts.
     """
     if not came:
         raise ValueError("no receipts: no pace")
@@ -67,7 +68,7 @@ def pace(came: Sequence[tuple[float, Receipt]], commit_s: float, decoders: int =
     workers_s = sum(ended_s - began_s for began_s, ended_s, _ in spans.values())
     wall_s = max(ended_s for _, ended_s, _ in spans.values()) - min(began_s for began_s, _, _ in spans.values())
     busy = {
-        "prepare": total.prepare_s / (decoders * wall_s if decoders else workers_s),
+        "prepare": min(total.prepare_s / (decoders * wall_s if decoders else workers_s), 1.0),
         "apply": total.apply_s / workers_s,
         "write": total.write_s / workers_s,
         "commit": min(commit_s / wall_s, 1.0),

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from jobs.engine import RayExecutor
 from jobs.ingest import IngestConfig
 from jobs.run import Listener
 from jobs.tune.knobs import RELIEF, Machine, knobs, start
 from jobs.tune.run import Wish, run
 from jobs.tune.space import Setting
-from jobs.tune.trial import sample
+from jobs.tune.trial import Trials, sample
 from miner.errors import MinerError, UsageError
 from miner.lake import open_source
 from tests.jobs.command import Miner
@@ -135,3 +136,16 @@ def test_simulated_drives_are_tuned_on_ray(miner: Miner, tmp_path: Path) -> None
     assert done.document["limit"] in RELIEF and done.document["gain"] >= 1.0
     assert not [trial for trial in done.document["trials"] if trial["failed"]]
     assert miner("ingest", drives, "--lake", tmp_path / "lake", "--config", out, "--dry-run").code == 0
+
+
+@pytest.mark.slow
+def test_a_trial_with_gpus_knows_who_prepares(source: Path, tmp_path: Path, ray_executor: RayExecutor) -> None:
+    """The GPU is one of Ray's books alone: what is measured is which time is whose."""
+    assert ray_executor.workers == 2
+    config = IngestConfig(source=str(source), lake="trial", encoder=("hashing",), num_gpus=1.0, num_cpus=2)
+    taken = sample(open_source(str(source)), ["hashing"], 32)
+    trials = Trials(config, taken, tmp_path / "trials", cpus=2)
+    outcome = trials({"batch_size": 8, "num_gpus": 0.5, "decode_workers": 2}, 32)
+    assert not outcome.failed and outcome.rate > 0
+    assert set(outcome.pools) == {"apply", "write"} and 0 < outcome.busy["prepare"] <= 1
+    assert outcome.busy["apply"] + outcome.busy["write"] <= 1.01
