@@ -14,7 +14,7 @@ from miner.errors import UsageError
 app = typer.Typer()
 
 
-@app.command(epilog="Example: **miner bench kernels --out now.json**, then **miner bench --compare old.json now.json**")
+@app.command(epilog="Example: **miner bench kernels decode --out now.json**")
 def bench(
     groups: Annotated[
         list[str] | None,

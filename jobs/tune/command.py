@@ -27,9 +27,7 @@ from miner.errors import UsageError
 app = typer.Typer()
 
 
-@app.command(
-    epilog="Example: **miner tune /data/nuscenes --out tuned.yaml**, then **miner ingest --config tuned.yaml**"
-)
+@app.command(epilog="Example: **miner tune /data/nuscenes --out tuned.yaml**")
 def tune(
     source: Annotated[str | None, typer.Argument(help="Folder of recordings.", show_default=False)] = None,
     reader: Annotated[str | None, typer.Option(help="Dataset format; detected if not given.")] = None,
