@@ -33,10 +33,11 @@ class Measured:
     workers: int
     commit_s: float
     driver_cpu_s: float
+    decoders: int = 0
 
     @classmethod
     def of_report(cls, report: Report) -> Measured:
-        return cls(report.usage, report.workers, report.commit_s, report.driver_cpu_s)
+        return cls(report.usage, report.workers, report.commit_s, report.driver_cpu_s, report.decoders)
 
     @classmethod
     def of_cost(cls, cost: Mapping[str, Any]) -> Measured | None:
@@ -44,7 +45,8 @@ class Measured:
         used = {name: each for name, each in cost.get("usage", {}).items() if name in _FIGURES}
         if not used.get("units"):
             return None
-        return cls(Usage(**used), cost["workers"], cost["commit_s"], cost["driver_cpu_s"])
+        decoders = cost.get("decoders", 0)
+        return cls(Usage(**used), cost["workers"], cost["commit_s"], cost["driver_cpu_s"], decoders)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Calibration:
     `start_s` and `start_cpu_s`.
 
     `half` is half the width of the 90 % interval of a unit's CPU-seconds, as a part of them; None where a single block
-    was measured. `gpus` of each worker; `units` and `runs` it was taken from.
+    was measured. `gpus` of each worker, `decoders` who prepared for them; `units` and `runs` it was taken from.
     """
 
     unit: Cost
@@ -64,6 +66,7 @@ class Calibration:
     half: float | None
     gpus: float
     workers: int
+    decoders: int
     units: int
     runs: int
 
@@ -84,7 +87,8 @@ def calibrate(runs: Sequence[Measured]) -> Calibration:
     usage = reduce(add, (run.usage for run in runs))
     units, workers = usage.units, max(run.workers for run in runs)
     cpu_s, cold_s = _warm(usage)
-    gpu_s = usage.gpu_s + usage.gpu_wait_s
+    gpus = usage.gpu_s / usage.apply_s if usage.apply_s else 0.0
+    gpu_s = max(usage.gpu_s + usage.gpu_wait_s - gpus * usage.start_s, 0.0)  # that is once, not for each unit
     per_unit = 1 / units
     phases = {name: getattr(usage, name) * per_unit for name in ("prepare_s", "apply_s", "write_s", "cpu_s")}
     commit_s = sum(run.commit_s for run in runs) * per_unit
@@ -96,8 +100,9 @@ def calibrate(runs: Sequence[Measured]) -> Calibration:
         start_s=usage.start_s / made,
         start_cpu_s=(usage.start_cpu_s + cold_s) / made,
         half=half_width(usage),
-        gpus=usage.gpu_s / usage.apply_s if usage.apply_s else 0.0,
+        gpus=gpus,
         workers=workers,
+        decoders=max(run.decoders for run in runs),
         units=units,
         runs=len(runs),
     )
@@ -133,6 +138,6 @@ def predict(known: Calibration, units: int, workers: int) -> Prediction:
     if not units:
         return Prediction(0, Cost(), 0.0, 1.0, 1.0)
     once = Cost(cpu_s=known.run_cpu_s + workers * known.start_cpu_s, gpu_s=workers * known.gpus * known.start_s)
-    rate = limit(known.service, Resources(workers, known.gpus)).rate
+    rate = limit(known.service, Resources(workers, known.gpus, known.decoders)).rate
     bounds = (None, None) if known.half is None else (max(1 - known.half, 0.0), 1 + known.half)
     return Prediction(units, known.unit * units + once, units / rate + known.start_s, *bounds)

@@ -139,6 +139,7 @@ def cost_of(report: Report) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "worker_seconds": round(report.usage.busy_s, 3),
         "workers": report.workers,
+        "decoders": report.decoders,
         "usage": report.usage.to_dict(),
         "commit_s": round(report.commit_s, 3),
         "driver_cpu_s": round(report.driver_cpu_s, 3),

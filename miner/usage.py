@@ -54,9 +54,10 @@ class Usage:
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(Usage)))
 
-    def as_first(self, start_s: float, start_cpu_s: float) -> Usage:
-        """Of a block that was its worker's first, with what it took to make the worker."""
-        starting = replace(self, start_s=start_s, start_cpu_s=start_cpu_s)
+    def as_first(self, start_s: float, start_cpu_s: float, gpus: float = 0.0) -> Usage:
+        """Of a block that was its worker's first, with what it took to make the worker, who had its GPUs by then."""
+        waited_s = self.gpu_wait_s + gpus * start_s
+        starting = replace(self, start_s=start_s, start_cpu_s=start_cpu_s, gpu_wait_s=waited_s)
         return replace(starting, first_units=self.units, first_cpu_s=self.cpu_s)
 
     def joined(self, other: Usage) -> Usage:

@@ -80,7 +80,7 @@ class BlockWorker:
         receipt = done or Receipt(keys)
         usage = meter.usage(len(block), share.cpu_s, self._stage.num_gpus, share.idle_s)
         start = next(self._untold, None)
-        usage = usage if start is None else usage.as_first(*start)
+        usage = usage if start is None else usage.as_first(*start, self._stage.num_gpus)
         return replace(receipt, units=keys, failures=[*receipt.failures, *stuck], usage=usage, worker=own_name())
 
     def _begin(self) -> None:

@@ -51,6 +51,21 @@ def test_what_first_blocks_take_more_is_once_for_each_worker() -> None:
     assert calibrate([Measured(cold[0] + cold[1], 2, 0.0, 0.0)]).unit.cpu_s == pytest.approx(2.0)
 
 
+def test_a_gpu_is_paid_for_while_its_worker_loads() -> None:
+    first = Meter().usage(10, 1.0, gpus=0.5, idle_s=4.0)
+    first = replace(first, apply_s=2.0, gpu_s=1.0).as_first(start_s=6.0, start_cpu_s=1.0, gpus=0.5)
+    assert first.cost.gpu_s == pytest.approx(0.5 * (2.0 + 4.0 + 6.0))
+    known = calibrate([Measured(first, workers=1, commit_s=0.0, driver_cpu_s=0.0)])
+    assert predict(known, 10, 1).cost.gpu_s == pytest.approx(first.cost.gpu_s)
+    assert predict(known, 100, 1).cost.gpu_s == pytest.approx(10 * 0.5 * (2.0 + 4.0) + 0.5 * 6.0)
+
+
+def test_who_prepares_for_others_sets_the_pace_too() -> None:
+    usage = replace(block(10, 1.0), prepare_s=40.0, apply_s=5.0)
+    known = calibrate([Measured(usage, workers=1, commit_s=0.0, driver_cpu_s=0.0, decoders=4)])
+    assert predict(known, 100, 1).seconds == pytest.approx(100 * 4.0 / 4)
+
+
 def test_the_interval_holds_the_truth_nine_times_in_ten() -> None:
     random, held = np.random.default_rng(7), 0
     for _ in range(400):
