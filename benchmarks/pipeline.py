@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,46 +131,19 @@ def rows_of(case: Case, passed: dict[str, list[Passed]]) -> list[Row]:
     """Medians, ours beside the others'."""
     mine, threads, daft = (passed.get(way, []) for way in ("ours", "threads", "daft"))
     name = f"{case.name}, {case.frames:,} frames"
-    rates, spread = [each.rate for each in mine], spread_of([each.rate for each in mine])
-    rate, plain = np.median(rates), np.median([each.rate for each in threads])
+    rates, starts = [each.rate for each in mine], [each.start_s for each in mine]
+    rate, plain = float(np.median(rates)), float(np.median([each.rate for each in threads]))
     used, least = (float(np.median([each.cpu_s for each in way])) for way in (mine, threads))
     beside = float(np.median([each.rate for each in daft])) if daft else None
     of, share = case.of_threads, least / used
-    start = [each.start_s for each in mine]
+    beats = partial(Row, name, "rate", "frames/s", rate, spread=spread_of(rates))
+    beats_daft = None if beside is None else rate >= beside
     return [
-        Row(
-            name,
-            "rate",
-            "frames/s",
-            float(rate),
-            float(plain),
-            "threads, no tables",
-            spread,
-            f">= {of} x",
-            rate >= of * plain,
-        ),
-        Row(
-            name,
-            "rate",
-            "frames/s",
-            float(rate),
-            beside,
-            "Daft, no tables",
-            spread,
-            ">= 1 x",
-            rate >= beside if beside else None,
-        ),
-        Row(
-            name,
-            "CPU per frame",
-            "cpu-ms",
-            1e3 * used,
-            1e3 * least,
-            "threads, no tables",
-            spread_of([1e3 * each.cpu_s for each in mine]),
-        ),
-        Row(name, "CPU in kernels", "1", share, None, None, None, f">= {case.in_kernels}", share >= case.in_kernels),
-        Row(name, "start of workers", "s", float(np.median(start)), spread=spread_of(start)),
+        beats(rival=plain, rival_name="threads, no tables", target=f">= {of} x", holds=rate >= of * plain),
+        beats(rival=beside, rival_name="Daft, no tables", target=">= 1 x", holds=beats_daft),
+        Row(name, "CPU per frame", "cpu-ms", 1e3 * used, 1e3 * least, "threads, no tables"),
+        Row(name, "CPU in kernels", "1", share, target=f">= {case.in_kernels}", holds=share >= case.in_kernels),
+        Row(name, "start of workers", "s", float(np.median(starts)), spread=spread_of(starts)),
     ]
 
 
