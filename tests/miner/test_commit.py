@@ -1,0 +1,48 @@
+"""Groups of commits: nothing is left out, and what commits take bounds how many there are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from miner.commit import Committer
+from miner.lineage import Run
+from miner.schema import CLIPS
+from miner.store import Store
+from miner.worker import Receipt
+from tests.jobs.stages import OneClipStage
+
+RECEIPTS, GROUP = 320, 32
+
+
+class SlowStore(Store):
+    """As a store is whose lists of fragments have grown long."""
+
+    def commit(self, table: str, fragments: Iterable[str], properties: Mapping[str, str], since: int) -> int:
+        time.sleep(0.3)
+        return super().commit(table, fragments, properties, since)
+
+
+def commits(store: Store) -> int:
+    """How many versions it takes to take in RECEIPTS blocks of one file."""
+    store.ensure("clips", CLIPS)
+    row = {"clip_id": "a" * 32, "scene_id": "b" * 32, "start_ns": 0, "end_ns": 1, "recipe": "one"}
+    fragments = {"clips": store.write("clips", pa.Table.from_pylist([row], schema=CLIPS))}
+    before = store.version("clips")
+    committer = Committer(store, OneClipStage(), Run("test"), lambda: None)
+    for number in range(RECEIPTS):
+        committer.add(Receipt((f"unit {number}",), fragments, {"clips": 1}))
+    committer.flush()
+    assert store.count("clips") == committer.units == committer.rows["clips"] == RECEIPTS
+    return store.version("clips") - before
+
+
+def test_groups_grow_with_what_a_commit_takes(tmp_path: Path) -> None:
+    assert commits(SlowStore.create(str(tmp_path / "slow"))) < RECEIPTS / GROUP / 2
+
+
+def test_a_group_has_so_many_files_at_least(tmp_path: Path) -> None:
+    assert commits(Store.create(str(tmp_path / "lake"))) <= RECEIPTS / GROUP
