@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 _RIDGE = (0.01, 0.3)  # on linear and quadratic terms: effects are taken for log-linear until trials say otherwise
 _LEAST_BUSY = 1e-3
 _BUSY = 0.65  # below, the servers of every stage have nothing to do for a third of the time
+_LEAST_STEADY = 0.3  # in a trial of two or three blocks a server of many is busy for so long
 HAND_OVER = "hand-over"
 
 
@@ -53,7 +54,7 @@ class Outcome:
     def steady_rate(self) -> float:
         """What the busiest servers could do if they never waited, as they hardly do in a run much longer than a
         trial."""
-        return self.rate / max([*self._loads().values(), _BUSY])
+        return self.rate / max([*self._loads().values(), _LEAST_STEADY])
 
     def _pool(self, stage: str) -> str:
         return self.pools.get(stage, stage)
