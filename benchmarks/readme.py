@@ -75,6 +75,33 @@ def search_table(document: dict[str, Any]) -> list[str]:
     return [*lines, "", *claims_table(document)]
 
 
+def scale_table(document: dict[str, Any]) -> list[str]:
+    """The forecast beside the engine; then what so many frames cost, and the hours and the limit on fleets."""
+    rows = {(row["case"], row["metric"]): row for row in document["rows"]}
+    sizes = [case for case, metric in rows if metric == "requests"]
+    fleets = list(
+        dict.fromkeys(case.split(", ")[1] for case, metric in rows if metric == "time" and "frames, " in case)
+    )
+    whole = ["recordings read", "written to the lake", "CPU", "CPU, if none waits", "requests", "lake kept a month"]
+    lines = [f"| | {' | '.join(sizes)} |", "|---" * (len(sizes) + 1) + "|"]
+    for metric in whole:
+        unit = rows[sizes[0], metric]["unit"]
+        lines.append(f"| {metric}, {unit} | {' | '.join(_short(rows[size, metric]['ours']) for size in sizes)} |")
+    for fleet in fleets:
+        cells = []
+        for size in sizes:
+            case = f"{size}, {fleet}"
+            [limit] = [metric.removeprefix("limit: ") for own, metric in rows if own == case and "limit: " in metric]
+            cells.append(f"{_short(rows[case, 'time']['ours'])} h, {_short(rows[case, 'nodes']['ours'])} USD ({limit})")
+        lines.append(f"| {fleet} (what limits) | {' | '.join(cells)} |")
+    return [*claims_table(document), "", *lines]
+
+
+def _short(value: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{float(f'{value:.3g}'):,g}" if value < 1e6 else f"{float(f'{value:.3g}'):,.0f}"
+
+
 def _claim(row: dict[str, Any]) -> str:
     rival = f"{row['rival']:.3g} ({row['rival_name']})" if row["rival"] is not None else "-"
     ratio = f"{row['ratio']:.2f}" if row["ratio"] is not None else "-"
@@ -96,7 +123,7 @@ _SUMS = {
     "camera + LiDAR": "mAP, camera + LiDAR (the better alone)",
     "X AND NOT Y": "precision@10, X AND NOT Y (one sentence)",
 }
-TABLES = {"search_quality": quality_table, "query_quality": query_table, "search": search_table}
+TABLES = {"search_quality": quality_table, "query_quality": query_table, "search": search_table, "scale": scale_table}
 
 
 if __name__ == "__main__":
