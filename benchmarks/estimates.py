@@ -29,6 +29,7 @@ COST_ERROR, TIME_ERROR = 15.0, 20.0  # %
 _SHARE = 0.2  # of the work, after which the end is to be known
 _WINDOW_S = 30.0  # of rich
 _THREADS = 2
+_BLOCK = 100  # readings: as many blocks as a long run has
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _arrivals(place: Path, source: Path, encoder: str) -> list[tuple[float, int]
     lake = miner.create(place, LocalExecutor(threads=_THREADS))
     lake.ingest(source)
     lake.executor.on_progress = lambda progress: seen.append((time.perf_counter(), progress.done))
-    lake.embed([encoder])
+    lake.embed([encoder], block_size=_BLOCK)
     return seen
 
 

@@ -6,15 +6,33 @@ rate. The line is Theil and Sen's, the median of the slopes between all pairs of
 
 from __future__ import annotations
 
-from collections import deque
+from dataclasses import dataclass
 from itertools import combinations
-from statistics import fmean, median
+from statistics import median
 
-_POINTS = 48  # at most, and of these what came in the later half of what is done: rates change
+_POINTS = 48  # even; where there are more, neighbours become one. What came in the later half of what is done counts
 _FEW = 6  # points that are all used
 _LINE = 2  # points that make a line
-_BURST = 0.02  # of the time since the beginning: what comes that close together is one burst
+_BURST = 0.1  # of the time until the first block: what comes that close together is one burst
 _TICK_S = 1e-3
+
+
+@dataclass
+class _Burst:
+    """Blocks that came about the same time: sums over them."""
+
+    first_s: float
+    count: int
+    sum_s: float
+    sum_done: float
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        return self.sum_s / self.count, self.sum_done / self.count
+
+    def joined(self, other: _Burst) -> _Burst:
+        sums = (self.count + other.count, self.sum_s + other.sum_s, self.sum_done + other.sum_done)
+        return _Burst(self.first_s, *sums)
 
 
 class Eta:
@@ -27,7 +45,7 @@ class Eta:
         self._total, self._done = total, done
         self._begin = (now_s, done)
         self._last = self._begin
-        self._bursts: deque[list[tuple[float, int]]] = deque(maxlen=_POINTS)
+        self._bursts: list[_Burst] = []
 
     def continues(self, done: int, total: int) -> bool:
         """Whether that is said of the same stage, further on."""
@@ -38,10 +56,13 @@ class Eta:
         if done <= self._done:
             return
         self._done, self._last = done, (now_s, done)
-        if self._bursts and now_s - self._bursts[-1][0][0] <= _BURST * (now_s - self._begin[0]):
-            self._bursts[-1].append(self._last)
+        block, bursts = _Burst(now_s, 1, now_s, done), self._bursts
+        if bursts and now_s - bursts[-1].first_s <= _BURST * (bursts[0].first_s - self._begin[0]):
+            bursts[-1] = bursts[-1].joined(block)
         else:
-            self._bursts.append([self._last])
+            bursts.append(block)
+        if len(bursts) > _POINTS:
+            self._bursts = _halved(bursts)
 
     @property
     def rate(self) -> float | None:
@@ -75,7 +96,13 @@ class Eta:
         return slope, done - slope * last_s
 
     def _recent(self) -> list[tuple[float, float]]:
-        points = [(fmean(now_s for now_s, _ in each), fmean(done for _, done in each)) for each in self._bursts]
+        points = [burst.middle for burst in self._bursts]
         half = (self._begin[1] + self._done) / 2
         late = [point for point in points if point[1] >= half]
         return late if len(late) >= _FEW else points[-_FEW:]
+
+
+def _halved(bursts: list[_Burst]) -> list[_Burst]:
+    """Neighbours as one, but the last of them, which is not complete."""
+    pairs = zip(bursts[:-1:2], bursts[1:-1:2], strict=True)
+    return [*(one.joined(two) for one, two in pairs), bursts[-1]]

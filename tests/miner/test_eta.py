@@ -46,6 +46,16 @@ def test_after_a_fifth_of_the_work_the_end_is_known_to_a_fifth(workers: int, sta
     assert error_at_a_fifth(list(arrivals(len(took_s), workers, lambda block: took_s[block], start_s))) <= 0.2
 
 
+def test_a_ragged_burst_is_no_rate() -> None:
+    eta = Eta(4000, 0, 0.0)
+    for now_s, done in ((5.6, 500), (6.0, 1000)):  # of two workers: not 1,250 a second
+        eta.add(done, now_s)
+    assert eta.rate == pytest.approx(1000 / 6.0)
+    for now_s, done in ((9.9, 1500), (10.1, 2000)):
+        eta.add(done, now_s)
+    assert eta.rate == pytest.approx(1000 / 4.2)
+
+
 def test_what_was_done_before_counts_for_nothing() -> None:
     points = list(arrivals(100, 2, lambda block: 1.0))
     assert error_at_a_fifth(points, before=10_000) == pytest.approx(error_at_a_fifth(points)) and (
