@@ -24,6 +24,12 @@ def selected_text(document: Document) -> str:
     if any(cell["kind"] == "target" for cell in document["cells"]):
         share = f"{document['gap_share']:.2%}, bound {document['bound_share']:.2%}"
         lines.append(f"distance to the targets (L1): {document['gap']:g} clips ({share})")
+    if found := document["cover"]:
+        unit = "rad, times its value," if found["weighted"] else "rad"
+        lines.append(
+            f"no candidate is farther than {found['radius']:.3f} {unit} from one taken of its kind; "
+            f"no other choice gets below {found['lower_bound']:.3f}"
+        )
     if document["shortage"]:
         lines.append("What is short, and why: --shortage")
     if document["dataset"] and document["changed"]:

@@ -13,10 +13,15 @@ Vectors = NDArray[np.float32]
 
 
 class Picked(NamedTuple):
-    """Rows in the order they were picked, int64 (m,), and what each gained when it was, float32 (m,)."""
+    """Rows in the order they were picked, int64 (m,), and what each gained when it was, float32 (m,).
+
+    `cover`, where a method tells: how far any row is from the nearest picked one, and what no choice of as many gets
+    below.
+    """
 
     rows: Rows
     gains: NDArray[np.float32]
+    cover: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

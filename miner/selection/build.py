@@ -37,8 +37,8 @@ class Infeasible(MinerError):
 class Selection:
     """Clips chosen from a snapshot: `rows` have the columns of `selections` but the version, by rank.
 
-    `report` says what was wanted of each cell and what there is, the L1 `gap` to the targets and its `bound`, and in
-    `notes` what the guard cannot tell.
+    `report` says what was wanted of each cell and what there is, the L1 `gap` to the targets and its `bound`, with the
+    strategy k_center the `cover`, and in `notes` what the guard cannot tell.
     """
 
     snapshot: Snapshot
@@ -98,7 +98,7 @@ def build(snapshot: Snapshot, spec: Spec) -> Selection:
     plan = solve(problem)
     picked = _picked(pool, rows, value, plan)
     chosen = rows[picked.rows]
-    report = {**_report(spec, wanted, plan, steps, len(chosen)), "notes": pool.notes}
+    report = _report(spec, wanted, plan, steps, len(chosen)) | {"cover": _cover(picked, value), "notes": pool.notes}
     table = _rows(pool, wanted, chosen, picked.gains)
     return Selection(snapshot, table, spec.to_dict(), report, spec.seed, spec.digest)
 
@@ -111,6 +111,23 @@ def _picked(pool: Pool, rows: NDArray[np.int64], value: NDArray[np.float64], pla
     start = pool.vectors[pool.named([wanted.start])] if wanted.start else pool.vectors[:0]
     weights = np.maximum(value, _LEAST_WEIGHT) if value.any() else None
     return diverse(load(wanted.strategy), plan, pool.vectors[rows], start, weights, pool.spec.seed)
+
+
+def _cover(picked: Picked, value: NDArray[np.float64]) -> dict[str, float | int | bool] | None:
+    """How far a candidate is at most from one taken of its kind, in radians (`weighted`: times its value), and what no
+    other choice of as many of that kind gets below: the worst of the `kinds` that cells and limits tell apart.
+
+    None where the strategy does not tell, or all candidates are taken.
+    """
+    if not picked.covers:
+        return None
+    radius, bound = max(picked.covers)
+    return {
+        "radius": round(radius, 6),
+        "lower_bound": round(bound, 6),
+        "kinds": len(picked.covers),
+        "weighted": bool(value.any()),
+    }
 
 
 def _groups(spec: Spec, facts: pa.Table) -> NDArray[np.int64]:

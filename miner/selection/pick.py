@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -20,10 +21,12 @@ Ints = NDArray[np.int64]
 
 
 class Picked(NamedTuple):
-    """Rows taken (b,), in order, and the gain of each (b,)."""
+    """Rows taken (b,), in order, and the gain of each (b,). `covers`: that of `kernels.candidates.Picked` for each type
+    of which some are taken and some not, where the strategy tells."""
 
     rows: Ints
     gains: NDArray[np.float64]
+    covers: Sequence[tuple[float, float]] = ()
 
 
 def lots(clip_ids: pa.ChunkedArray, seed: int) -> Ints:
@@ -61,6 +64,7 @@ def diverse(
     sizes = np.bincount(plan.type_of, minlength=len(plan.take))
     order = np.lexsort((np.arange(len(sizes)), sizes, sizes != plan.take))
     known, rows, gains = [start], [np.empty(0, np.int64)], [np.empty(0)]
+    covers: list[tuple[float, float]] = []
     members = np.argsort(plan.type_of, kind="stable")
     ends = np.cumsum(sizes)
     for each in order[plan.take[order] > 0]:
@@ -72,7 +76,9 @@ def diverse(
             preselected=np.arange(len(own), len(own) + len(before)),
         )
         found = strategy.select(asked, np.concatenate([vectors[own], before]), int(plan.take[each]), seed)
+        if found.cover is not None and len(found.rows) < len(own):
+            covers.append(found.cover)
         rows.append(own[found.rows])
         gains.append(found.gains.astype(np.float64))
         known.append(vectors[own[found.rows]])
-    return Picked(np.concatenate(rows), np.concatenate(gains))
+    return Picked(np.concatenate(rows), np.concatenate(gains), covers)

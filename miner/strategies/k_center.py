@@ -9,11 +9,11 @@ from kernels.k_center import k_center
 
 
 class KCenterStrategy:
-    """Gains are distances in radians to what was chosen before."""
+    """Gains are distances in radians to what was chosen before, times weights; it tells its `cover`."""
 
     name: ClassVar[str] = "k_center"
 
     def select(self, candidates: Candidates, vectors: Vectors, budget: int, seed: int) -> Picked:
         """See `miner.strategies.Strategy`."""
         found = k_center(vectors, budget, candidates, seed)
-        return Picked(found.rows, found.gains)
+        return Picked(found.rows, found.gains, (found.radius, found.lower_bound))

@@ -44,6 +44,17 @@ def test_any_strategy_keeps_to_the_plan(lake: Lake, strategy: str) -> None:
     assert lake.select({**SPEC, "diversity": {"strategy": strategy}}).selection.rows.equals(found.rows)
 
 
+def test_k_center_says_how_near_the_chosen_are_to_all(lake: Lake) -> None:
+    found = lake.select({"budget": 9, "diversity": {"strategy": "k_center"}}).selection
+    pool = Pool(Snapshot.now(lake.store), Spec.load({"budget": 1}))
+    chosen = pool.vectors[pool.named(found.rows["clip_id"].to_pylist())]
+    radius = np.arccos((pool.vectors @ chosen.T).max(axis=1).clip(-1, 1)).max()
+    cover = found.report["cover"]
+    assert cover["radius"] == pytest.approx(radius, abs=1e-3)
+    assert cover["lower_bound"] == pytest.approx(radius / 2, abs=1e-3) and cover["kinds"] == 1
+    assert lake.select({"budget": 9, "diversity": {"strategy": "random"}}).selection.report["cover"] is None
+
+
 def test_it_is_more_varied_than_by_lot(lake: Lake) -> None:
     varied = lake.select({**SPEC, "diversity": {}}).selection.rows["clip_id"].to_pylist()
     by_lot = [
