@@ -94,7 +94,8 @@ def engine(folder: str, commit: CommitCost, frame: Frame, quick: bool) -> tuple[
             found = run_waiting(address, f"{folder}/{nodes}", blocks, units, pause_s)
             at_work = Costs(**{**vars(costs), "start_s": 0.0, "end_s": 0.0})
             rows.append(_beside(nodes, found.paced_s, foresee(at_work, blocks, 1, Fleet(nodes)), blocks, units))
-        rows.append(_short(address, folder, costs, pause_s * units, nodes))
+        if not quick:
+            rows.append(_short(address, folder, costs, pause_s * units, nodes))
     return costs, [*_engine_rows(costs), *rows]
 
 
