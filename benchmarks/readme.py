@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from jobs.amounts import three_digits
+
 ROOT = Path(__file__).resolve().parents[1]
 VIEWS = ("centre-crop", "letterbox", "whole", "tiles", "whole+tiles")
 
@@ -86,20 +88,16 @@ def scale_table(document: dict[str, Any]) -> list[str]:
     lines = [f"| | {' | '.join(sizes)} |", "|---" * (len(sizes) + 1) + "|"]
     for metric in whole:
         unit = rows[sizes[0], metric]["unit"]
-        lines.append(f"| {metric}, {unit} | {' | '.join(_short(rows[size, metric]['ours']) for size in sizes)} |")
+        lines.append(f"| {metric}, {unit} | {' | '.join(three_digits(rows[size, metric]['ours']) for size in sizes)} |")
     for fleet in fleets:
         cells = []
         for size in sizes:
             case = f"{size}, {fleet}"
             [limit] = [metric.removeprefix("limit: ") for own, metric in rows if own == case and "limit: " in metric]
-            cells.append(f"{_short(rows[case, 'time']['ours'])} h, {_short(rows[case, 'nodes']['ours'])} USD ({limit})")
+            hours, money = (three_digits(rows[case, metric]["ours"]) for metric in ("time", "nodes"))
+            cells.append(f"{hours} h, {money} USD ({limit})")
         lines.append(f"| {fleet} (what limits) | {' | '.join(cells)} |")
     return [*claims_table(document), "", *lines]
-
-
-def _short(value: float) -> str:
-    """Three digits, without an exponent."""
-    return f"{float(f'{value:.3g}'):,g}" if value < 1e6 else f"{float(f'{value:.3g}'):,.0f}"
 
 
 def _claim(row: dict[str, Any]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from jobs.amounts import shown_bytes, shown_s, three_digits
+
 Document = dict[str, Any]
 
 
@@ -19,15 +21,16 @@ def estimate_lines(estimate: Document) -> list[str]:
 
 
 def _told(each: Document) -> str:
-    parts = [f"about {each['cpu_s']:,.3g} CPU-s{_interval(each)}"]
-    parts += [f"{each['gpu_s']:,.3g} GPU-s"] if each["gpu_s"] else []
-    parts += [f"{each['seconds']:,.3g} s", f"{each['bytes_read'] / 1e6:,.3g} MB read"]
-    parts += [f"{each['bytes_written'] / 1e6:,.3g} MB written"]
-    parts += [f"{each['money']['total']:.3g} {each['money']['currency']}"] if "money" in each else []
+    parts = [f"about {three_digits(each['cpu_s'])} CPU-s{_interval(each)}"]
+    parts += [f"{three_digits(each['gpu_s'])} GPU-s"] if each["gpu_s"] else []
+    parts += [shown_s(each["seconds"]), f"{shown_bytes(each['bytes_read'])} read"]
+    parts += [f"{shown_bytes(each['bytes_written'])} written"]
+    parts += [f"{three_digits(each['money']['total'])} {each['money']['currency']}"] if "money" in each else []
     return ", ".join(parts)
 
 
 def _interval(each: Document) -> str:
     if each["low"] is None:
         return " (one measurement: how far off is not known)"
-    return f" (90 %: {each['low'] * each['cpu_s']:,.3g} to {each['high'] * each['cpu_s']:,.3g})"
+    low, high = (three_digits(each[side] * each["cpu_s"]) for side in ("low", "high"))
+    return f" (90 %: {low} to {high})"

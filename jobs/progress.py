@@ -12,12 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.progress import Progress as Bars
 from rich.text import Text
 
+from jobs.amounts import shown_s
 from jobs.run import Listener
 from miner.eta import Eta
 from miner.reporting import Progress
 
 _EVERY_S = 10.0
-_UNITS_S = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 @contextmanager
@@ -28,20 +28,6 @@ def listening(title: str) -> Iterator[Listener]:
         return
     with Bars(*COLUMNS, console=Console(stderr=True)) as bars:
         yield BarsListener(bars).listener()
-
-
-def shown_s(seconds: float) -> str:
-    """A duration in its two largest units: 45 s, 2 min 5 s, 3 h 20 min."""
-    left, parts = max(round(seconds), 0), list[str]()
-    for size, name in _UNITS_S:
-        if left >= size or (name == "s" and not parts):
-            parts.append(f"{left // size} {name}")
-            left %= size
-        elif parts:
-            break
-        if len(parts) == 2:
-            break
-    return " ".join(parts)
 
 
 class _Etas:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from jobs.amounts import shown_bytes, three_digits
 from jobs.text import joined
 
 Document = dict[str, Any]
+PHASES: Mapping[str, str] = {
+    "prepare": "reading and decoding",
+    "apply": "encoding",
+    "write": "writing data files",
+    "commit": "committing what workers wrote",
+    "driver": "the driver's own work",
+    "start": "starting workers",
+}
 
 
 def summary_text(document: Document) -> str:
@@ -37,26 +47,32 @@ def _bottleneck(document: Document) -> list[str]:
         found = f"{what}: nothing was busy for long; workers worked {first['busy_share']:.0%} of it"
     else:
         of = "all workers' time" if first["limits"] in ("prepare", "apply", "write", "start") else "the time"
-        found = f"{what}, by {first['limits']} on {first['resource']}: {first['shares'][first['limits']]:.0%} of {of}"
+        found = f"{what}, by {_phase(first)} on {first['resource']}: {first['shares'][first['limits']]:.0%} of {of}"
     faster = first["rate_if_doubled"]
-    told = f"; twice as many: {faster:,.1f}/s" if faster is not None else ""
+    told = f"; with twice as many, up to {faster:,.1f}/s once all are at work" if faster is not None else ""
     return [f"{found}.", f"Relief: {first['relief']}{told}."]
+
+
+def _phase(stage: Document) -> str:
+    """What limits a stage, in words. Only one stage encodes; the others do their work where that one does."""
+    encodes = stage["stage"] == "embed"
+    return PHASES[stage["limits"]] if encodes or stage["limits"] != "apply" else "its own work"
 
 
 def _cost(document: Document) -> list[str]:
     total = document["cost"]["total"]
     parts = [f"{total['cpu_s']:,.1f} CPU-s", *([f"{total['gpu_s']:,.1f} GPU-s"] if total["gpu_s"] else [])]
-    parts += [f"{total['bytes_read'] / 1e6:,.1f} MB read, {total['bytes_written'] / 1e6:,.1f} MB written"]
+    parts += [f"{shown_bytes(total['bytes_read'])} read, {shown_bytes(total['bytes_written'])} written"]
     if "money" not in total:
         return [f"Cost: {', '.join(parts)}."]
     by_stage = {name: stage for name, stage in document["cost"]["stages"].items() if "money" in stage}
     each = ", ".join(f"{name} {_money(stage['money'])}" for name, stage in by_stage.items())
     clip = sum(stage["per_clip"]["money"] for stage in by_stage.values() if "per_clip" in stage)
     currency = total["money"]["currency"]
-    per_clip = [f"{clip:.3g} {currency} a clip"] if clip else []
+    per_clip = [f"{three_digits(clip)} {currency} a clip"] if clip else []
     money = f"{_money(total['money'])} ({each})"
     return [f"Cost: {', '.join([*parts, money, *per_clip])}."]
 
 
 def _money(bill: Document) -> str:
-    return f"{bill['total']:.3g} {bill['currency']}"
+    return f"{three_digits(bill['total'])} {bill['currency']}"

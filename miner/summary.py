@@ -13,7 +13,7 @@ Limiting = Phase | Literal["start", "waiting"]
 _SATURATED = 0.5  # of the wall time: what is busy for less did not hold up the others
 _RELIEF: Mapping[tuple[Limiting, Resource], str] = {
     ("prepare", "CPU"): "more CPUs to read and decode (num_cpus, more nodes)",
-    ("apply", "CPU"): "more CPUs, a GPU (num_gpus) or a smaller encoder",
+    ("apply", "CPU"): "more CPUs (num_cpus, more nodes)",
     ("apply", "GPU"): "more GPUs, or a smaller encoder",
     ("write", "lake"): "a faster disk or store for the lake, or larger blocks (block_size)",
     ("commit", "lake"): "larger blocks (block_size): fewer data files to commit",
@@ -21,6 +21,7 @@ _RELIEF: Mapping[tuple[Limiting, Resource], str] = {
     ("start", "CPU"): "more units in a run: workers load their encoders once",
     ("waiting", "driver"): "more units in a run, or smaller blocks (block_size), so that no worker runs out of them",
 }
+_RELIEF_OF_ENCODING = "more CPUs, a GPU (num_gpus) or a smaller encoder"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def summary(report: Report) -> Summary:
         quarantined=report.quarantined,
         limits=limits,
         resource=resource,
-        relief=_RELIEF[limits, resource],
+        relief=_relief(report.stage, limits, resource),
         rate_if_doubled=_doubled(report, limits),
         decoders=report.decoders,
     )
@@ -126,6 +127,11 @@ def _limits(report: Report, shares: Mapping[str, float]) -> tuple[Limiting, Reso
         "driver": ("driver", "driver"),
     }
     return found[busiest]
+
+
+def _relief(stage: str, limits: Limiting, resource: Resource) -> str:
+    encoding = stage == "embed" and (limits, resource) == ("apply", "CPU")
+    return _RELIEF_OF_ENCODING if encoding else _RELIEF[limits, resource]
 
 
 def _doubled(report: Report, limits: Limiting) -> float | None:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.amounts import shown_s
 from jobs.config import as_yaml
 from jobs.ingest import IngestConfig
 from jobs.run import Listener
+from jobs.summary_text import PHASES
 from jobs.tune.knobs import Machine, knobs, start
 from jobs.tune.model import Outcome
 from jobs.tune.search import MOST_TRIALS, Planned, Search, planned
@@ -25,7 +27,6 @@ from miner.lake import open_source
 _CALIBRATION = 16  # readings that a dry run embeds to tell how long the trials will take
 _RAY_S = 6.0  # of a trial, to start and stop workers there: what a dry run reckons with
 _BYTES = 1 << 30
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def save(document: Mapping[str, Any], stated: Mapping[str, Any], file: Path) -> 
     gain = f", {document['gain']:.2f} times what the defaults do" if document["gain"] else ""
     head = [
         f"# miner tune {document['source']}: {best['rate']:.1f} readings/s{gain};",
-        f"# {document['limit']} limits. {len(document['trials'])} trials of {document['grid']} settings.",
+        f"# what limits: {_phase(document['limit'])}. {len(document['trials'])} trials of {document['grid']} settings.",
     ]
     kept = {key: value for key, value in stated.items() if key not in ("lake", "source")}
     file.write_text("\n".join([*head, as_yaml({**kept, **best["setting"]})]))
@@ -151,9 +152,14 @@ def _line(search: Search, outcome: Outcome) -> str:
     if outcome.failed:
         return f"{done}failed: {outcome.failed}"
     best = search.best
-    told = f"{outcome.rate:.1f} readings/s, {outcome.limit} limits"
+    told = f"{outcome.rate:.1f} readings/s, limited by {_phase(outcome.limit)}"
     so_far = f"; best so far {best.rate:.1f}" if best is not None and best is not outcome else "; the best so far"
-    return f"{done}{told}{so_far}; about {_left_s(search):.0f} s left"
+    return f"{done}{told}{so_far}; about {shown_s(_left_s(search))} left"
+
+
+def _phase(limit: str) -> str:
+    """What limits, in words."""
+    return PHASES.get(limit, limit)
 
 
 def _left_s(search: Search) -> float:

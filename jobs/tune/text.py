@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from jobs.amounts import shown_s
+from jobs.summary_text import PHASES
 from jobs.text import joined
 from jobs.tune.model import HAND_OVER
 from jobs.tune.run import shown
 
-_STAGES = {
-    "prepare": "reading and decoding, on CPUs",
-    "apply": "encoding",
-    "write": "writing data files",
-    "commit": "committing what workers wrote",
-    HAND_OVER: "no stage: workers wait for blocks, or for room to hand them over",
-}
+_LIMITS = {**PHASES, HAND_OVER: "no stage: workers wait for blocks, or for room to hand them over"}
 _BEYOND = {
     "prepare": "more CPUs, or nodes",
     "apply": "more CPUs or GPUs, or a smaller encoder",
@@ -33,7 +29,7 @@ def tuned_text(document: Mapping[str, Any]) -> str:
     ranked = sorted(tried, key=lambda trial: (-trial["units"], -trial["rate"]))[:_FIRST]
     lines = [
         f"{shown(best['setting'])}: {best['rate']:.1f} readings/s{_gain(document['gain'])}",
-        f"What limits: {_STAGES[limit]}. Its servers are busy {_shares(best['busy'])}",
+        f"What limits: {_LIMITS[limit]}. At work: {_shares(best['busy'])}",
         f"What would help beyond these settings: {_BEYOND[limit]}.",
         f"{len(document['trials'])} trials of {document['grid']} settings; the longest and fastest:",
         *(f"{trial['rate']:10.1f}/s  {trial['units']:6} readings  {shown(trial['setting'])}" for trial in ranked),
@@ -47,11 +43,12 @@ def tuned_text(document: Mapping[str, Any]) -> str:
 
 def plan_text(document: Mapping[str, Any]) -> str:
     """Which trials, and how long they take."""
-    rungs = [document["most_trials"], *document["units_of_trials"]]
+    trials, units = document["most_trials"], document["units_of_trials"]
+    again = f", the best again on up to {units[-1]}" if document["finalists"] else ""
     return joined(
         [
-            f"{rungs[0]} trials of {document['grid']} settings, on {document['units_of_trials'][0]} readings each, the"
-            f" best again on up to {document['units_of_trials'][-1]}: about {document['seconds']} s",
+            f"{trials} {'trial' if trials == 1 else 'trials'} of {document['grid']} settings, on {units[0]} readings"
+            f" each{again}: about {shown_s(document['seconds'])}",
             "The first, then what they suggest:",
             *(f"  {shown(setting)}" for setting in document["first"]),
         ]
@@ -63,5 +60,5 @@ def _gain(gain: float | None) -> str:
 
 
 def _shares(busy: Mapping[str, float]) -> str:
-    shares = (f"{stage} {share:.0%}" for stage, share in sorted(busy.items(), key=lambda each: -each[1]))
+    shares = (f"{PHASES[stage]} {share:.0%}" for stage, share in sorted(busy.items(), key=lambda each: -each[1]))
     return f"{', '.join(shares)} of the time."

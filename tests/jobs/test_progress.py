@@ -10,25 +10,8 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 
 from jobs import progress as shown
-from jobs.progress import listening, shown_s
+from jobs.progress import listening
 from miner.reporting import Progress
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (0.4, "0 s"),
-        (45, "45 s"),
-        (60, "1 min"),
-        (125.4, "2 min 5 s"),
-        (3600, "1 h"),
-        (12_059, "3 h 20 min"),
-        (200_000, "2 d 7 h"),
-    ],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert shown_s(seconds) == text
 
 
 @pytest.fixture

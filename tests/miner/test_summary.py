@@ -45,6 +45,14 @@ def test_what_was_busiest_limits(
     assert found.relief
 
 
+def test_only_the_stage_that_encodes_is_told_of_encoders() -> None:
+    for stage, phase, relief in (("embed", "encoding", "encoder"), ("ingest", "its own work", "more CPUs")):
+        one = summary(report(stage, {"prepare_s": 2.0, "apply_s": 12.0}))
+        text = summary_text({"summary": [vars(one)], "stages": [{"seconds": 10.0}], **NO_COST})
+        assert f"by {phase} on CPU" in text and relief in one.relief
+        assert ("encod" in text) == (stage == "embed")
+
+
 def test_figures_of_a_stage() -> None:
     used = {
         "prepare_s": 12.0,
@@ -97,7 +105,7 @@ def test_the_text_names_stage_phase_figure_and_relief() -> None:
     one = Report(**{**vars(one), "money": Prices(cpu_hour=3.6, currency="EUR").bill(one.cost)})
     text = summary_text(Result("embed", "lake", [one], clips=10).to_dict())
     assert "10.0/s" in text and "2 workers 80% busy" in text and "10 left" in text
-    assert "Bottleneck: embed (100% of the time), by prepare on CPU: 60% of all workers' time." in text
-    assert "Relief: more CPUs to read and decode" in text and "twice as many: 25.0/s" in text
+    assert "Bottleneck: embed (100% of the time), by reading and decoding on CPU: 60% of all workers' time." in text
+    assert "Relief: more CPUs to read and decode" in text and "with twice as many, up to 25.0/s" in text
     assert "16.0 CPU-s" in text and "0.016 EUR" in text and "0.0032 EUR a clip" in text
     assert summary_text(Result("embed", "lake", []).to_dict()) == ""
