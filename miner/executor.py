@@ -24,7 +24,7 @@ from miner.digests import seal
 from miner.errors import MinerError
 from miner.failpoints import failpoint
 from miner.key_indexes import mend_keys
-from miner.lease import lease
+from miner.lease import is_holder, lease
 from miner.limits import UNIT_TIMEOUT_S
 from miner.lineage import Run, Span, record, recover, unrecorded
 from miner.plan import Plan, forget_quarantined, make_plan, pending
@@ -78,8 +78,11 @@ class Executor(ABC):
         while parts and reduction.divided:
             reduction, parts = reduction.begin(store)
             with ThreadPoolExecutor(self.workers) as pool:
-                for done in as_completed([pool.submit(part) for part in parts]):
-                    done.result()
+                try:
+                    for done in as_completed([pool.submit(part) for part in parts]):
+                        done.result()
+                finally:  # where one fails, or somebody interrupts, the others are not begun
+                    pool.shutdown(cancel_futures=True)
         replace_rows(reduction, store, stamp, since)
 
     def map(self, stage: Stage, store: Store, run: Run) -> Report:
@@ -140,7 +143,8 @@ class Executor(ABC):
             try:
                 self.run_reduction(reduction, store, stamp, before)
             finally:
-                reduction.end(store)
+                if is_holder(store, table, run.run_id):  # else the files are those of the run that took it over
+                    reduction.end(store)
             failpoint("reduce:after")
             cost = {"seconds": round(time.perf_counter() - started, 3)}
             record(store, run, inputs, [Span(table, before + 1, store.version(table))], cost)
@@ -177,7 +181,7 @@ class Executor(ABC):
                     first = receipt.units[0]
                     if receipt.fatal is not None:
                         raise job.told(receipt.fatal, receipt.trace)
-                    if receipt.cause:
+                    if receipt.cause and first in left:
                         left[first] = _Unfinished(left[first].block, receipt)
                     elif left.pop(first, None) is not None:  # each block counts once
                         job.committer.add(receipt)
@@ -185,7 +189,7 @@ class Executor(ABC):
         return list(left.values())
 
     def _show(self, job: _Job) -> None:
-        done = job.plan.total - job.plan.open_units + job.committer.taken
+        done = job.plan.total - job.plan.pending + job.committer.taken
         self.on_progress(Progress(job.plan.stage.name, done, job.plan.total, job.committer.failed))
 
 
@@ -238,7 +242,7 @@ class _Job:
         """Where the work stands; `usage` is of the block that came back."""
         plan, done = self.plan, self.committer
         workers = len(done.workers) + len(done.preparers)
-        so_far = (dict(done.rows), done.failed, done.commit_s, max(plan.open_units - done.taken, 0), workers)
+        so_far = (dict(done.rows), done.failed, done.commit_s, max(plan.pending - done.taken, 0), workers)
         return Observation(self.store.uri, self.log.run_id, plan.stage.name, usage, *so_far)
 
     def told(self, error: MinerError, trace: str) -> MinerError:

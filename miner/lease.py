@@ -70,6 +70,12 @@ def holder(store: Store, table: str) -> dict[str, str] | None:
     return rows[0] if rows and not _is_over(rows[0]) else None
 
 
+def is_holder(store: Store, table: str, run_id: str) -> bool:
+    """Whether the run still holds `table`: it may have been stalled, and another one taken over."""
+    present = holder(store, table)
+    return present is not None and present["run_id"] == run_id
+
+
 def _acquire(store: Store, table: str, run_id: str, wait: bool, notify: Callable[[str], None]) -> None:
     told = False
     while not _try(store, table, run_id):

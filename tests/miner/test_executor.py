@@ -8,7 +8,10 @@ import errno
 import os
 import signal
 import threading
+import time
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +22,12 @@ from jobs.interrupts import interruptible
 from miner.disk import DiskError
 from miner.errors import BadInput, Conflict, MinerError
 from miner.executor import MAX_ATTEMPTS, LocalExecutor
+from miner.lease import lease
 from miner.limits import limited
 from miner.lineage import Run
 from miner.reporting import Progress
 from miner.schema import TABLES
-from miner.stage import Outcome, Output, Prepare, Reduction
+from miner.stage import Outcome, Output, Part, Prepare, Reduction
 from miner.store import Store
 from tests.jobs.stages import OneClipStage, write_scenes
 from tests.miner.test_store import clips
@@ -192,6 +196,52 @@ def test_a_reduction_that_stalled_while_another_run_took_over_doubles_nothing(st
     assert store.count("clips") == 1
     LocalExecutor().reduce(OneClip(), store, Run("test"))
     assert store.count("clips") == 1
+
+
+class Divided(OneClip):
+    """Many parts, the first of which fails; `ended` tells that its files were removed."""
+
+    divided, ended, fails = True, False, True
+
+    def __init__(self) -> None:
+        self.done: list[int] = []
+
+    def begin(self, store: Store) -> tuple[Reduction, Sequence[Part]]:
+        self.divided = False
+        return self, [partial(self.part, number) for number in range(40 if self.fails else 1)]
+
+    def part(self, number: int) -> None:
+        if number == 0 and self.fails:
+            raise MinerError("broken")
+        time.sleep(0.02)
+        self.done.append(number)
+
+    def end(self, store: Store) -> None:
+        self.ended = True
+
+
+def test_a_part_that_fails_ends_a_reduction_at_once(store: Store) -> None:
+    reduction = Divided()
+    with pytest.raises(MinerError, match="broken"):
+        LocalExecutor(threads=1).reduce(reduction, store, Run("test"))
+    assert len(reduction.done) < 20 and reduction.ended
+
+
+def test_who_lost_the_lease_leaves_the_files_of_who_took_over(store: Store) -> None:
+    with ExitStack() as other:
+
+        class Overtaken(Divided):
+            fails = False
+
+            def compute(self, store: Store) -> pa.Table:
+                store.delete("leases", "true")
+                other.enter_context(lease(store, ["clips"], "another"))
+                raise MinerError("its files are gone")
+
+        reduction = Overtaken()
+        with pytest.raises(MinerError, match="gone"):
+            LocalExecutor(threads=1).reduce(reduction, store, Run("test"))
+        assert not reduction.ended
 
 
 def test_ctrl_c_finishes_the_blocks_that_have_begun(store: Store, capfd: pytest.CaptureFixture[str]) -> None:
