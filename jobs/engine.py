@@ -1,7 +1,7 @@
 """`RayExecutor`: blocks of units run as a Ray Data pipeline, on this machine or on a cluster.
 
 Workers write data files and give back receipts of a few hundred bytes; the driver consumes them while the pipeline runs
-and commits. Decoded pixels and vectors never travel. What is exact about the result is in `miner.executor`, not here.
+and commits. Vectors never travel, decoded pixels only to a GPU. What is exact about the result is in `miner.executor`.
 """
 
 from __future__ import annotations
@@ -63,8 +63,15 @@ class RayExecutor(Executor):
 
     @property
     def workers(self) -> int:
-        ray = self._connect()
-        return self.num_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        return self.num_workers or self._cpus
+
+    @property
+    def decoders(self) -> int:
+        return self.decode_workers or self._cpus
+
+    @property
+    def _cpus(self) -> int:
+        return max(1, int(self._connect().cluster_resources().get("CPU", 1)))
 
     def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Generator[Receipt, None, None]:
         ray = self._connect()
@@ -110,10 +117,10 @@ class RayExecutor(Executor):
             return ray.remote(num_cpus=1, max_retries=_RESTARTS)(work)
 
         try:
-            parts: Sequence[Part] = [lambda: None]
+            begin, done, parts = remote(_begin), remote(_done), [None]
             while parts and reduction.divided:
-                reduction, parts = ray.get(remote(_begin).remote(reduction, store))
-                ray.get([remote(_done).remote(part) for part in parts])
+                reduction, parts = ray.get(begin.remote(reduction, store))
+                ray.get([done.remote(part) for part in parts])
             ray.get(remote(replace_rows).remote(reduction, store, stamp, since))
         except RayTaskError as error:
             raise error.cause from error  # Ray's own hides it under its trace

@@ -94,7 +94,9 @@ def _together(found: Sequence[Prediction], side: str) -> float | None:
 
 
 def workers_of(config: JobConfig, known: Calibration | None) -> int:
-    """How many workers the job will have: as told, as many as on a cluster before, or a core each."""
+    """How many workers the job will have: as told, as many as before on a cluster or with GPUs, or a core each."""
+    if known is not None and known.gpus:  # CPUs are for those that prepare
+        return config.num_workers or known.workers
     told = config.num_workers or config.num_cpus
     cluster = config.address or os.environ.get("RAY_ADDRESS") if config.executor == "ray" else ""
     return told or (known.workers if known and cluster else len(os.sched_getaffinity(0)))

@@ -2,7 +2,7 @@
 
 Clips lie in files in the order in which they are taken, so many to a shard. In a round one shard is settled: its clips
 that no earlier one stands for yet. Then every later shard, anywhere, looks for what those that were kept stand for. So
-nothing is compared that one worker alone would not compare, and memory is that of a shard.
+nothing is compared that one worker alone would not compare, and a part needs the memory of two shards.
 """
 
 from __future__ import annotations

@@ -65,6 +65,11 @@ class Executor(ABC):
     def workers(self) -> int:
         """How many blocks run at once."""
 
+    @property
+    def decoders(self) -> int:
+        """How many at once prepare blocks for workers with GPUs, where these do not do so themselves."""
+        return self.workers
+
     @abstractmethod
     def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Generator[Receipt, None, None]:
         """Work on blocks anywhere, in any order; a block whose worker died simply gives no receipt."""
@@ -114,9 +119,11 @@ class Executor(ABC):
                     self._run_chunk(_Job(store, plan, committer, log), chunk)
             finally:  # also when interrupted: what is finished counts
                 committer.flush()
-            self.observe(_Job(store, plan, committer, log).observed(Usage()))
             report = report_of(plan, committer, store, began)
-            report = with_usage(report, committer, began, Terms(self.workers, self.in_process, self.prices))
+            if committer.taken:  # else Ray would be started to tell of nothing
+                self.observe(_Job(store, plan, committer, log).observed(Usage()))
+                terms = Terms(self.workers, self.decoders, self.in_process, self.prices)
+                report = with_usage(report, committer, began, terms)
             record(store, run, inputs, committer.spans(), cost_of(report))
             seal(store, [*tables, "quarantine", "lineage"])
         return report

@@ -62,9 +62,9 @@ class PrepareWorker:
         meter, none = Meter(), block.slice(0, 0)
         with self._clock.running() as share:
             done, stuck = without_stuck(partial(self._prepared, meter=meter), block, *self._limits, self._begin)
-        usage = replace(meter.usage(0, share.cpu_s), blocks=0)  # the second half counts it
         if isinstance(done, Receipt):
-            return Prepared(block, none, stuck, done, usage, own_name())
+            return Prepared(block, none, stuck, done, meter.usage(len(block), share.cpu_s), own_name())
+        usage = replace(meter.usage(len(stuck), share.cpu_s), blocks=0)  # the second half counts the others
         return Prepared(block, none if done is None else done, stuck, None, usage, own_name())
 
     def _begin(self) -> None:

@@ -106,9 +106,11 @@ def report_of(plan: Plan, committer: Committer | None, store: Store, began: Begi
 
 @dataclass(frozen=True)
 class Terms:
-    """On which a stage is run: at most `slots` blocks at once, `in_process`: in this process, at what prices."""
+    """On which a stage is run: by at most so many workers, for whom at most so many `decoders` prepare; whether in this
+    process; at what prices."""
 
-    slots: int
+    workers: int
+    decoders: int
     in_process: bool
     prices: Prices
 
@@ -120,8 +122,8 @@ def with_usage(report: Report, committer: Committer, began: Beginning, terms: Te
     measured = replace(
         report,
         usage=usage,
-        workers=min(len(committer.workers), terms.slots),
-        decoders=min(len(committer.preparers), terms.slots),
+        workers=min(len(committer.workers), terms.workers),
+        decoders=min(len(committer.preparers), terms.decoders),
         commit_s=committer.commit_s,
         driver_cpu_s=max(time.process_time() - began.cpu_s - own_s, 0.0),
     )

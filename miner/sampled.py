@@ -18,8 +18,7 @@ from miner.estimate import Measured
 from miner.executor import LocalExecutor
 from miner.lineage import Run
 from miner.plan import make_plan, pending
-from miner.prices import Cost
-from miner.reporting import Beginning
+from miner.reporting import Beginning, Report
 from miner.stage import Apply, Prepare, Stage
 from miner.store import Store
 from miner.usage import Usage
@@ -83,19 +82,26 @@ def measure(stage: Stage, source: Store, chosen: pa.Table, scratch: Store, threa
     """What the units `chosen` take on so many threads of this process, once it is warm. They are read from `source`
     and written to `scratch`, an empty lake.
 
-    What a worker takes to warm up, and with `alone`, in a process of its own, to load the stage, is told as the start
-    of workers.
+    What a worker takes to load weights and to warm up, and with `alone`, in a process of its own, to load the stage, is
+    told as the start of workers.
     """
     executor, run = LocalExecutor(threads=threads), Run("calibrate")
     warming = chosen.slice(0, min(threads, len(chosen) - 1))
-    first = executor.map(Sampled(stage, source, warming), scratch, run).cost if len(warming) else Cost()
+    first = executor.map(Sampled(stage, source, warming), scratch, run) if len(warming) else None
     report = executor.map(Sampled(stage, source, chosen), scratch, run)
-    usage = report.usage
-    warm_s = max(first.cpu_s - report.driver_cpu_s - len(warming) * usage.cpu_s / max(usage.units, 1), 0.0)
+    warm_s, warm_cpu_s = _warming(first, report) if first else (0.0, 0.0)
     load_s, load_cpu_s = _loading(stage) if alone else (0.0, 0.0)
-    each = report.workers if alone else 1
-    start = Usage(start_s=each * load_s, start_cpu_s=each * (load_cpu_s + warm_s))
-    return replace(Measured.of_report(report), usage=usage + start)
+    start_s = report.workers * (load_s + warm_s)
+    start_cpu_s = (report.workers if alone else 1) * (load_cpu_s + warm_cpu_s)
+    start = Usage(start_s=start_s, start_cpu_s=start_cpu_s, gpu_wait_s=stage.num_gpus * start_s)
+    return replace(Measured.of_report(report), usage=report.usage + start)
+
+
+def _warming(first: Report, report: Report) -> tuple[float, float]:
+    """Seconds in which weights were loaded, and CPU-seconds the first units took beyond what units take."""
+    usage = report.usage
+    warm_cpu_s = first.usage.units * usage.cpu_s / max(usage.units, 1)
+    return first.usage.start_s, max(first.cost.cpu_s - report.driver_cpu_s - warm_cpu_s, 0.0)
 
 
 def _loading(stage: Stage) -> tuple[float, float]:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pyarrow import fs
 
-from miner.object_store import filesystem, is_remote, local_path, told
+from miner.errors import Conflict
+from miner.object_store import filesystem, is_missing, is_remote, local_path, told
 from miner.store import Store
 
 FOLDER = "_work"
@@ -49,11 +50,16 @@ class Scratch:
                 file.write(whole.getbuffer())
 
     def read(self, name: str) -> dict[str, NDArray[Any]]:
-        """The arrays of a name. Raises FileNotFoundError where another run took over."""
+        """The arrays of a name. Raises Conflict where another run took over."""
         with told(self.uri, self.options):
             client, path = filesystem(self.uri, self.options)
-            with client.open_input_file(f"{path}/{name}.npz") as file:
-                whole = io.BytesIO(file.read())
+            try:
+                with client.open_input_file(f"{path}/{name}.npz") as file:
+                    whole = io.BytesIO(file.read())
+            except OSError as error:
+                if not is_missing(error):
+                    raise
+                raise Conflict(f"{self.uri}/{name}.npz is gone: another run took over", "Run it again.") from error
         with np.load(whole, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
 

@@ -63,7 +63,8 @@ class Usage:
     def joined(self, other: Usage) -> Usage:
         """Of two workers at the same block, which is one block with the CPU time of both."""
         both = self + other
-        return replace(both, units_cpu_s=both.units * both.cpu_s, cpu_s_squared=both.cpu_s**2)
+        units, cpu_s = both.units, both.cpu_s
+        return replace(both, units_squared=units**2, units_cpu_s=units * cpu_s, cpu_s_squared=cpu_s**2)
 
     @property
     def cost(self) -> Cost:

@@ -13,13 +13,16 @@ import miner
 from jobs import embed, ingest
 from jobs.embed import EmbedConfig
 from jobs.estimate_text import estimate_lines
+from jobs.estimates import workers_of
 from jobs.ingest import IngestConfig
 from jobs.text import plan_text
 from miner.errors import UsageError
+from miner.estimate import Measured, calibrate
 from miner.executor import LocalExecutor
 from miner.lake import Lake
 from miner.prices import Prices
 from miner.sampled import measure, sample, spread
+from miner.usage import Usage
 from tests.recordings import write_drives
 
 PRICES = Prices(cpu_hour=1.0, gb_read=1.0)
@@ -86,6 +89,14 @@ def test_workers_of_their_own_load_what_they_need(lake: Lake) -> None:
     assert chosen is not None
     ran = measure(stage, lake.store, chosen, scratch.store, threads=1, alone=True)
     assert ran.usage.start_s > 0 and ran.usage.start_cpu_s > 0  # of the process that loaded it
+
+
+def test_with_gpus_there_are_as_many_workers_as_before() -> None:
+    usage = Usage(units=10, blocks=2, prepare_s=40.0, apply_s=5.0, gpu_s=5.0)
+    known = calibrate([Measured(usage, workers=2, commit_s=0.0, driver_cpu_s=0.0, decoders=14)])
+    assert workers_of(config("lake", executor="ray", num_cpus=16), known) == 2
+    assert workers_of(config("lake", executor="ray", num_cpus=16, num_workers=3), known) == 3
+    assert workers_of(config("lake", num_cpus=16), None) == 16
 
 
 def test_new_scenes_are_embedded_too(lake: Lake, tmp_path: Path) -> None:

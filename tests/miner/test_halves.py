@@ -75,6 +75,7 @@ def test_bad_units_are_told_as_by_one_worker(store: Store, fault: str, early: bo
     limit_s = 0.1 if fault.startswith("hang") else 10.0
     one, two = BlockWorker(stage, store, limit_s)(block), in_halves(stage, store, block, limit_s)
     assert two.units == tuple(ids) and told(one) == told(two)
+    assert (two.usage.blocks, two.usage.units) == (1, 6)
     assert len(two.failures) == (2 if fault in ("fail", "hang", "hang-in-c") else 0)
 
 
