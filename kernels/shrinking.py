@@ -2,11 +2,13 @@
 
 One pick at a time, each against all n rows, is bound by memory. But worth only falls: among the few thousand rows worth
 most, the greedy choice is certain until it is worth no more than the best of the other rows was. So picks are made
-inside that block, which stays in the cache, and then applied to all rows together by one matrix product.
+inside that block, which stays in the cache. The other rows hear of them later, by one matrix product for many, and only
+when what they were worth before would make them the next pick: most never do (lazy evaluation, Minoux 1978).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -37,12 +39,15 @@ class Shrinking(Protocol):
 
 
 def shrinking_greedy(vectors: Vectors, budget: int, free: Free, goal: Shrinking, state: State) -> Picked:
-    """Pick the `free` row worth most, change `state` (n,) in place, and again, up to the `budget` or till none is free.
+    """Pick the `free` row worth most, again and again, up to the `budget` or till none is free. Equal worth: the lower.
 
-    Equal worth: the lower row first. Time O(n d budget), memory beyond the input O(n).
+    `state` (n,) is changed in place, as far as picks had to be told to rows: none is worth more than it says, and that
+    of the row worth most, picked or free, is true. Time O(n d budget), memory beyond the input O(n).
     """
-    run = _Run(free, goal, [], [])
-    _pick(run, _Part(np.arange(len(vectors)), vectors, state), -np.inf, budget, _BLOCKS)
+    run, part = _Run(free, goal, [], []), _Part(goal, np.arange(len(vectors)), vectors, state)
+    _pick(run, part, -np.inf, budget, _BLOCKS)
+    while len(part.rows) and part.behind([int(part.worth.argmax())]):
+        part.tell(_block(part.worth, _BLOCKS[0])[0])
     return Picked(np.array(run.rows, np.int64), np.array(run.gains, np.float32))
 
 
@@ -63,37 +68,76 @@ class _Run(NamedTuple):
     gains: list[float]
 
 
-class _Part(NamedTuple):
-    """Some rows: their numbers (m,), vectors (m, d) and state (m,)."""
+@dataclass
+class _Part:
+    """Some rows: their numbers (m,), vectors (m, d) and state (m,), what they are worth by it (m,), the `directions`
+    (picks, d) of all picks made from them, and how many of these each row was told, `told` (m,)."""
 
+    goal: Shrinking
     rows: Rows
     vectors: Vectors
     state: State
+    worth: NDArray[np.floating] = field(init=False)
+    directions: Vectors = field(init=False)
+    told: Rows = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.worth = self.goal.worth(self.state, self.rows)
+        self.directions = np.empty((0, self.vectors.shape[1]), np.float32)
+        self.told = np.zeros(len(self.rows), np.int64)
+
+    def behind(self, places: Rows | list[int]) -> bool:
+        """Whether any of some rows was not told all picks."""
+        return bool((self.told[places] < len(self.directions)).any())
+
+    def tell(self, places: Rows) -> None:
+        """Tell some rows (ascending) the picks that they were not told, those that lack the same ones together."""
+        lacking = places[self.told[places] < len(self.directions)]
+        for told in np.unique(self.told[lacking]):
+            same = lacking[self.told[lacking] == told]
+            some = slice(None) if len(same) == len(self.rows) else same  # no copy of all
+            state = self.state[some]
+            apply(self.vectors[some], self.directions[told:], self.goal, state, self.rows[some])
+            self.state[some], self.worth[some] = state, self.goal.worth(state, self.rows[some])
+        self.told[lacking] = len(self.directions)
+
+    def join(self, block: _Part, places: Rows) -> None:
+        """Take over what became of the rows at `places`, which knew all, in a part of their own."""
+        self.state[places], self.worth[places] = block.state, block.worth
+        self.told[places] = len(self.directions) + block.told
+        self.directions = np.concatenate([self.directions, block.directions])
 
 
-def _pick(run: _Run, part: _Part, floor: float, most: int, blocks: tuple[int, ...]) -> Vectors:
-    """Pick in a part while nothing outside, worth `floor` at most, can be better; the directions of the picks.
+def _pick(run: _Run, part: _Part, floor: float, most: int, blocks: tuple[int, ...]) -> None:
+    """Pick in a part while nothing outside, worth `floor` at most, can be better.
 
     The first is picked in any case: the caller knows that it is the best.
     """
-    directions = np.empty((0, part.vectors.shape[1]), np.float32)
-    while len(directions) < most and len(part.rows):
-        worth = np.where(run.free.rows[part.rows], run.goal.worth(part.state, part.rows), -np.inf)
+    while len(part.directions) < most and len(part.rows):
+        worth = np.where(run.free.rows[part.rows], part.worth, -np.inf)
         best = int(worth.argmax())
-        if worth[best] == -np.inf or (len(directions) and worth[best] <= floor):
+        if worth[best] == -np.inf or (len(part.directions) and worth[best] <= floor):
             break
-        if blocks:
-            inside, below = _block(worth, blocks[0])
-            block = _Part(part.rows[inside], part.vectors[inside], part.state[inside])
-            new = _pick(run, block, max(floor, below), most - len(directions), blocks[1:])
+        inside, below = _block(worth, blocks[0]) if blocks else (np.arange(len(worth)), -np.inf)
+        if part.behind([best]):
+            part.tell(inside)
+        elif blocks:
+            part.tell(inside)
+            block = _Part(run.goal, part.rows[inside], part.vectors[inside], part.state[inside])
+            _pick(run, block, max(floor, below), most - len(part.directions), blocks[1:])
+            part.join(block, inside)
         else:
-            run.rows.append(int(part.rows[best]))
-            run.gains.append(float(worth[best]))
-            run.free.take(run.rows[-1])
-            new = run.goal.direction(run.rows[-1], part.vectors[best])[None]
-        apply(part.vectors, new, run.goal, part.state, part.rows)
-        directions = np.concatenate([directions, new])
-    return directions
+            _take(run, part, best)
+
+
+def _take(run: _Run, part: _Part, place: int) -> None:
+    """Pick the row at a place."""
+    run.rows.append(int(part.rows[place]))
+    run.gains.append(float(part.worth[place]))
+    run.free.take(run.rows[-1])
+    new = run.goal.direction(run.rows[-1], part.vectors[place])[None]
+    part.directions = np.concatenate([part.directions, new])
+    part.tell(np.arange(len(part.rows)))
 
 
 def _block(worth: NDArray[np.floating], size: int) -> tuple[Rows, float]:
