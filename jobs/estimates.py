@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from operator import add
 from typing import Any
@@ -57,7 +57,11 @@ def measured(config: JobConfig, stage: Stage, store: Store, units: int, pending:
     chosen = sample(stage, store, units)
     if chosen is None:
         return Expected(stage.name, pending, None, "")
-    ran = measure(stage, store, chosen, aside, workers_of(config, None), alone=config.executor == "ray")
+    apart = config.executor == "ray"
+    threads = 1 if stage.num_gpus else workers_of(config, None)  # what shares a GPU slows one another down
+    ran = measure(stage, store, chosen, aside, threads, alone=apart)
+    if stage.num_gpus and apart:
+        ran = replace(ran, decoders=config.decode_workers or config.num_cpus or len(os.sched_getaffinity(0)))
     return Expected(stage.name, pending, calibrate([ran]), f"a sample of {len(chosen):,}")
 
 
@@ -118,7 +122,8 @@ def _earlier(store: Store, stage: Stage) -> list[Measured]:
     for row in rows.to_pylist():
         cost = json.loads(row["cost"])
         same = cost.get("stage") == stage.name and cost.get("tables") == tables
-        if same and _same_reader(stage, json.loads(row["config"])) and (run := Measured.of_cost(cost)) is not None:
+        run = Measured.of_cost(cost) if same and _same_reader(stage, json.loads(row["config"])) else None
+        if run is not None and bool(run.usage.gpu_s) == bool(stage.num_gpus):  # with GPUs it is another job
             found[row["run_id"]] = run
     return list(found.values())[-_RUNS:]
 

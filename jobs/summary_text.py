@@ -46,7 +46,8 @@ def _bottleneck(document: Document) -> list[str]:
     if first["limits"] == "waiting":
         found = f"{what}: nothing was busy for long; workers worked {first['busy_share']:.0%} of it"
     else:
-        of = "all workers' time" if first["limits"] in ("prepare", "apply", "write", "start") else "the time"
+        whose = "decoders" if first["decoders"] and first["limits"] == "prepare" else "workers"
+        of = f"all {whose}' time" if first["limits"] in ("prepare", "apply", "write", "start") else "the time"
         found = f"{what}, by {_phase(first)} on {first['resource']}: {first['shares'][first['limits']]:.0%} of {of}"
     faster = first["rate_if_doubled"]
     told = f"; with twice as many, up to {faster:,.1f}/s once all are at work" if faster is not None else ""

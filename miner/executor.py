@@ -160,7 +160,9 @@ class Executor(ABC):
 
     def _run_chunk(self, job: _Job, chunk: pa.Table) -> None:
         """Work on the pending units of one chunk until each is committed or in quarantine."""
-        blocks, attempts, alone = _blocks(chunk, self.workers, job.plan.stage), 0, False
+        stage = job.plan.stage
+        at_work = max(self.workers, self.decoders) if stage.num_gpus else self.workers
+        blocks, attempts, alone = _blocks(chunk, at_work, stage), 0, False
         self._show(job)  # the work begins: rates are counted from here
         while blocks:
             left = self._round(job, [[block] for block in blocks] if alone else [blocks])

@@ -32,6 +32,11 @@ class Clocked(Executor):
         assert self.inner is not None
         return self.inner.workers
 
+    @property
+    def decoders(self) -> int:
+        assert self.inner is not None
+        return self.inner.decoders
+
     def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Generator[Receipt, None, None]:
         assert self.inner is not None
         for receipt in self.inner.run_blocks(stage, store, blocks):

@@ -13,7 +13,7 @@ import miner
 from jobs import embed, ingest
 from jobs.embed import EmbedConfig
 from jobs.estimate_text import estimate_lines
-from jobs.estimates import workers_of
+from jobs.estimates import from_sample, workers_of
 from jobs.ingest import IngestConfig
 from jobs.text import plan_text
 from miner.errors import UsageError
@@ -69,6 +69,15 @@ def test_what_nobody_did_before_is_not_known(lake: Lake) -> None:
     plan = embed.plan(config(lake.uri, encoder="hashing:32"))
     assert plan["estimate"] == {"stages": [], "total": None, "unknown": ["embed"]}
     assert "--calibrate 256 measures a sample" in plan_text(plan)
+
+
+def test_with_gpus_it_is_another_job(lake: Lake) -> None:
+    asked = {"num_gpus": 0.5, "executor": "ray", "num_cpus": 6}
+    assert embed.plan(config(lake.uri, **asked))["estimate"]["unknown"] == ["embed"]
+    stage = config(lake.uri, **asked).embed_stage(lake.store)
+    found = from_sample(config(lake.uri, **asked), stage, lake.store, 8, 24).known
+    assert found is not None
+    assert (found.gpus, found.workers, found.decoders) == (pytest.approx(0.5), 1, 6)
 
 
 def test_a_sample_foresees_all_steps_of_a_new_source(tmp_path: Path) -> None:

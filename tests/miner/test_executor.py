@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,9 @@ from miner.limits import limited
 from miner.lineage import Run
 from miner.reporting import Progress
 from miner.schema import TABLES
-from miner.stage import Outcome, Output, Part, Prepare, Reduction
+from miner.stage import Outcome, Output, Part, Prepare, Reduction, Stage
 from miner.store import Store
+from miner.worker import Receipt
 from tests.jobs.stages import OneClipStage, write_scenes
 from tests.miner.test_store import clips
 from tests.tables import contents, read
@@ -196,6 +197,23 @@ def test_a_reduction_that_stalled_while_another_run_took_over_doubles_nothing(st
     assert store.count("clips") == 1
     LocalExecutor().reduce(OneClip(), store, Run("test"))
     assert store.count("clips") == 1
+
+
+def test_blocks_are_enough_for_those_who_prepare_for_gpus(store: Store) -> None:
+    write_scenes(store, 64)
+    sizes: list[int] = []
+
+    class Apart(LocalExecutor):
+        @property
+        def decoders(self) -> int:
+            return 8
+
+        def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Generator[Receipt, None, None]:
+            sizes.extend(map(len, blocks))
+            yield from super().run_blocks(stage, store, blocks)
+
+    assert Apart(threads=1).map(OneClipStage(num_gpus=1.0), store, Run("test")).written == 64
+    assert sizes == [8] * 8
 
 
 class Divided(OneClip):

@@ -76,7 +76,8 @@ def test_who_prepares_for_others_is_counted_apart() -> None:
     assert (found.limits, found.resource) == ("prepare", "CPU")
     assert found.shares["prepare"] == pytest.approx(0.95) and found.busy_share == pytest.approx(0.4)
     assert found.rate_if_doubled == pytest.approx(8 / 0.38)
-    assert "4 decoders 95% busy" in summary_text({"summary": [vars(found)], "stages": [{"seconds": 10.0}], **NO_COST})
+    text = summary_text({"summary": [vars(found)], "stages": [{"seconds": 10.0}], **NO_COST})
+    assert "4 decoders 95% busy" in text and "95% of all decoders' time" in text
 
 
 def test_the_longest_stage_is_the_bottleneck_and_idle_ones_are_left_out() -> None:
