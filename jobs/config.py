@@ -58,8 +58,10 @@ def resolve(
     settings: Sequence[str],
     given: Mapping[str, Any],
     environment: Mapping[str, str] = os.environ,
+    verb: str = "",
 ) -> Config:
     """The config of a job. `settings` are `key=value` texts, `given` what the command line names (None is left out).
+    `verb` is the command whose help an error names; that of the model's module by default.
 
     Raises UsageError naming file, key and the nearest known key.
     """
@@ -86,7 +88,7 @@ def resolve(
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        verb = model.__module__.rpartition(".")[2]
+        verb = verb or model.__module__.rpartition(".")[2]
         if first["type"] == "missing":
             described = model.model_fields[key].description
             raise UsageError(f"{key} is not given: {described}", f"See: miner {verb} --help") from error

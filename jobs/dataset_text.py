@@ -19,8 +19,7 @@ def selected_text(document: Document) -> str:
         head = f"Nothing to do: {document['dataset']} has these {document['chosen']:,} clips."
     else:
         head = f"{document['dataset']}: {head}"
-    left = ", ".join(f"{name} {count:,}" for name, count in document["candidates"].items())
-    lines = [head, f"candidates after each step: {left}", *_cells(document["cells"])]
+    lines = [head, _candidates(document["candidates"]), *_cells(document["cells"])]
     if any(cell["kind"] == "target" for cell in document["cells"]):
         share = f"{document['gap_share']:.2%}, bound {document['bound_share']:.2%}"
         lines.append(f"distance to the targets (L1): {document['gap']:g} clips ({share})")
@@ -35,6 +34,14 @@ def selected_text(document: Document) -> str:
     if document["dataset"] and document["changed"]:
         lines.append(f"Next: miner dataset show {shlex.quote(document['lake'])} {document['dataset']}")
     return joined(lines)
+
+
+def _candidates(left: Document) -> str:
+    """How many could be chosen, and what left out how many of those before."""
+    counts = [*left.values()]
+    lost = zip([*left][1:], counts, counts[1:], strict=False)
+    said = [f"{name} left out {before - after:,}" for name, before, after in lost if before > after]
+    return f"candidates: {'; '.join([f'{counts[-1]:,} of {counts[0]:,}', *said])}"
 
 
 def shortage_text(document: Document) -> str:

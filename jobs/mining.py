@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,6 @@ from jobs import text
 from jobs.options import (
     AsJson,
     DryRun,
-    ExecutorOpt,
     LakeArg,
     NoWait,
     engine_options,
@@ -30,13 +30,14 @@ app = typer.Typer()
 
 Where = Annotated[str | None, typer.Option(help="Filter, as for search.")]
 EncodersOf = Annotated[list[str] | None, typer.Option("--encoder", help="Whose vectors; all sensors' if not given.")]
+Threads = Annotated[str | None, typer.Option("--executor", help="ray, or local: threads of this process. [local]")]
 Page = Annotated[Path | None, typer.Option(help="Also write a page with pictures.", callback=in_a_folder)]
 
 
-@app.command(epilog="Example: **miner rare lake -k 10 --html rare.html**")
+@app.command(epilog="Examples: **miner rare lake -k 10 --html rare.html**, **miner rare lake --by cluster**")
 def rare(
     lake: LakeArg,
-    k: Annotated[int, typer.Option("-k", help="How many events or clips.")] = 20,
+    k: Annotated[int, typer.Option("-k", help="How many are listed.")] = 20,
     by: Annotated[str, typer.Option(help="What is listed: event, clip, cluster (scenarios) or label.")] = "event",
     where: Where = None,
     encoder: EncodersOf = None,
@@ -52,7 +53,7 @@ def rare(
         Path | None,
         typer.Option(help="With --by cluster or label: also draw the rank-frequency plot.", callback=in_a_folder),
     ] = None,
-    executor: ExecutorOpt = None,
+    executor: Threads = None,
     no_wait: NoWait = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -64,18 +65,20 @@ def rare(
     if by not in (*BY, *TAIL_BY):
         raise UnknownName.of("by", by, (*BY, *TAIL_BY))
     listed = by in TAIL_BY
+    if listed and k < 1:
+        raise UsageError(f"-k {k}: expected a whole number from 1")
     if listed and any((where, encoder, reference, versus)):
         raise UsageError(f"--by {by} is of the whole lake", "Leave out --where, --encoder, --reference and --versus.")
     if png is not None and not listed:
         raise UsageError("--png draws the long tail: it needs --by cluster or --by label")
     opened = _opened(lake, "rare", executor, no_wait)
     if dry_run:
-        say(_foreseen(opened, encoder or ()), as_json, text.plan_text)
+        say(_foreseen(opened, encoder or (), by), as_json, text.plan_text)
         return
     if fix_reference is not None:
         opened.fix_reference(fix_reference)
     if listed:
-        _tail(opened, by, html, png, as_json)
+        _tail(opened, by, k, html, png, as_json)
         return
     hits = opened.rare(k, by=by, where=where, encoder=encoder or (), reference=reference, versus=versus)
     warn(hits)
@@ -84,8 +87,8 @@ def rare(
     say(hits.to_dict(), as_json, lambda _: repr(hits))
 
 
-def _tail(lake: Lake, by: str, html: Path | None, png: Path | None, as_json: bool) -> None:
-    """The long tail of a lake, as text, page and plot."""
+def _tail(lake: Lake, by: str, k: int, html: Path | None, png: Path | None, as_json: bool) -> None:
+    """The long tail of a lake, as text (`k` of it), page and plot."""
     from jobs.tail_page import chart, page, tail_text
 
     tail = lake.tail(by)
@@ -94,7 +97,7 @@ def _tail(lake: Lake, by: str, html: Path | None, png: Path | None, as_json: boo
         html.write_text(page(lake.store, tail), encoding="utf-8")
     if png is not None:
         png.write_bytes(chart(tail))
-    say(tail.to_dict(), as_json, tail_text)
+    say(tail.to_dict(), as_json, partial(tail_text, most=k))
 
 
 @app.command(epilog="Example: **miner dedup lake --eps 0.02 --html duplicates.html**")
@@ -105,7 +108,7 @@ def dedup(
     ] = None,
     keep: Annotated[str, typer.Option(help="Of duplicates: the best quality, most labels, or the first.")] = "quality",
     html: Page = None,
-    executor: ExecutorOpt = None,
+    executor: Threads = None,
     no_wait: NoWait = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -133,17 +136,20 @@ def _opened(lake: str, verb: str, executor: str | None, no_wait: bool) -> Lake:
 
     given: dict[str, Any] = {"lake": lake, **engine_options(executor or "local", no_wait, None, False)}
     with listener(verb) as watching:
-        return open_lake(resolved(JobConfig, None, None, given), watching)
+        return open_lake(resolved(JobConfig, None, None, given, verb), watching)
 
 
-def _foreseen(lake: Lake, encoders: list[str] | tuple[str, ...]) -> dict[str, Any]:
+def _foreseen(lake: Lake, encoders: list[str] | tuple[str, ...], by: str) -> dict[str, Any]:
     """Which tables a run would make anew."""
     from miner.executor import is_stale
     from miner.footage import mined_tables
     from miner.rarity import EventsReduction, RarityReduction, scorer_name
+    from miner.taxonomy import ClustersReduction, MembersReduction
 
     tables = tuple(mined_tables(lake.store, encoders))
     parts = [RarityReduction(tables, scorer_name(tuple(encoders)), kept=not encoders)]
-    stale = {each.name: is_stale(each, lake.store) for each in ([] if encoders else [EventsReduction(tables)]) + parts}
+    events = [] if encoders else [EventsReduction(tables)]
+    scenarios = [MembersReduction(tables), ClustersReduction(tables)] if by == "cluster" else []
+    stale = {each.name: is_stale(each, lake.store) for each in (*events, *parts, *scenarios)}
     stages = [{"stage": name, "units": 1, "pending": int(pending)} for name, pending in stale.items()]
     return {"job": "rare", "lake": lake.uri, "stages": stages}

@@ -73,10 +73,10 @@ def engine_options(
     return {"executor": executor, "max_bad": max_bad, **flags, **more}
 
 
-def resolved(model: Any, file: Path | None, settings: list[str] | None, given: dict[str, Any]) -> Any:
+def resolved(model: Any, file: Path | None, settings: list[str] | None, given: dict[str, Any], verb: str = "") -> Any:
     from jobs.config import resolve
 
-    return resolve(model, file, settings or (), given)
+    return resolve(model, file, settings or (), given, verb=verb)
 
 
 def listener(title: str) -> AbstractContextManager[Listener]:

@@ -11,19 +11,23 @@ from jobs.text import joined
 from miner.errors import UsageError
 from miner.store import Store
 from miner.tail import Tail, shown_name
+from miner.taxonomy import MIN_EVENTS
 
-_LINES, _GROUPS, _PICTURES = 30, 24, 5
+_LINES, _GROUPS, _PICTURES = 20, 24, 5
 
 
-def tail_text(document: dict[str, Any]) -> str:
-    """The rarest first: events, clips, rate, name, an example."""
+def tail_text(document: dict[str, Any], most: int = _LINES) -> str:
+    """The rarest first, `most` of them: events, clips, rate, name, an example."""
     what = {"cluster": "scenarios", "label": "labels"}[document["by"]]
     entries = document["entries"]
     none = {"cluster": "like no others", "label": "without a label"}[document["by"]]
     head = f"{len(entries):,} {what} of {document['events']:,} events in {_time(document['hours'])}"
-    lines = [f"{head}; {document['alone']:,} {none}. The rarest first:"]
-    lines += [_line(each) for each in entries[:_LINES]]
-    more = len(entries) - _LINES
+    head += f"; {document['alone']:,} {none}."
+    if not entries:
+        few = f" A scenario is at least {MIN_EVENTS} events alike." if document["by"] == "cluster" else ""
+        return joined([head + few])
+    more = len(entries) - most
+    lines = [f"{head} The rarest first:", *(_line(each) for each in entries[:most])]
     return joined([*lines, *([f"... {more:,} more (--json lists all)"] if more > 0 else [])])
 
 

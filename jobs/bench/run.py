@@ -52,6 +52,7 @@ def read(file: Path) -> dict[str, Any]:
         raise NotFound(f"no such file: {file}", "Write one with: miner bench --out FILE") from error
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
-    if not isinstance(document, dict) or document.get("job") != "bench" or document.get("format") != FORMAT:
+    found: dict[str, Any] = document if isinstance(document, dict) else {}
+    if found.get("job") != "bench" or found.get("format") != FORMAT or not {"machine", "rows"} <= found.keys():
         raise UsageError(f"{file} is no result of miner bench", "Write one with: miner bench --out FILE")
-    return document
+    return found

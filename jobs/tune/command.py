@@ -64,7 +64,7 @@ def tune(
         raise UsageError(f"{out} is there already", "Name another file with --out, or remove it.")
     given: dict[str, Any] = {"source": source, "reader": reader, "encoder": encoder, "views": views}
     given |= {"executor": executor, "num_gpus": num_gpus}
-    settled = resolved(IngestConfig, config, set_, {**given, "lake": "trial"})
+    settled = resolved(IngestConfig, config, set_, {**given, "lake": "trial"}, "tune")
     wish = job.Wish(settled, readings, trials, scratch)
     if dry_run:
         say(job.plan(wish), as_json, plan_text)

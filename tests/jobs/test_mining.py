@@ -45,7 +45,9 @@ def test_a_reference_is_fixed_and_used(miner: Miner, lake: Store) -> None:
     ("words", "code", "told"),
     [
         (["-k", "0"], 2, "expected a whole number"),
+        (["--executor", "dask"], 2, "See: miner rare --help"),
         (["--by", "drive"], 2, "Known: clip, cluster, event, label"),
+        (["--by", "label", "-k", "0"], 2, "expected a whole number"),
         (["--by", "label", "--where", "split = 'train'"], 2, "is of the whole lake"),
         (["--html", "nowhere/rare.html"], 2, "no folder nowhere"),
         (["--html", "."], 2, "is a folder"),
@@ -84,11 +86,16 @@ def test_dedup_tells_what_it_checked(miner: Miner, lake: Store, tmp_path: Path) 
 @pytest.mark.parametrize("by", ["cluster", "label"])
 def test_the_long_tail(miner: Miner, lake: Store, tmp_path: Path, by: str) -> None:
     page, plot = tmp_path / "tail.html", tmp_path / "tail.png"
+    foreseen = miner("rare", lake.uri, "--by", by, "--dry-run").out
+    assert ("clusters  1 of 1 to do" in foreseen) == (by == "cluster")
     done = miner("rare", lake.uri, "--by", by, "--html", page, "--png", plot, "--json").document
     assert done["by"] == by and [each["events"] for each in done["entries"]] == sorted(
         each["events"] for each in done["entries"]
     )
     assert plot.read_bytes().startswith(b"\x89PNG") and "data:image/png" in page.read_text()
     told = miner("rare", lake.uri, "--by", by).out
-    assert "The rarest first" in told and all(each["name"] in told for each in done["entries"])
+    assert all(each["name"] in told for each in done["entries"])
+    assert ("The rarest first" in told) == bool(done["entries"]) == ("at least 3 events" not in told)
+    few = miner("rare", lake.uri, "--by", by, "-k", "1").out.splitlines()
+    assert len(few) == min(len(told.splitlines()), 3)
     assert miner("rare", lake.uri, "--png", plot).code == 2

@@ -98,6 +98,7 @@ def test_the_command_compares_two_files(miner: Miner, tmp_path: Path) -> None:
         (("kernel",), "kernels"),
         (("--compare", "none.json", "none.json"), "no such file"),
         (("--compare", "other.json", "other.json"), "no result of miner bench"),
+        (("--compare", "empty.json", "empty.json"), "no result of miner bench"),
         (("--compare", "broken.json", "broken.json"), "cannot be read"),
         (("kernels", "--compare", "other.json", "other.json"), "nothing else"),
         (("kernels", "--out", "none/x.json"), "there is no folder"),
@@ -108,6 +109,7 @@ def test_mistakes_are_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("other.json").write_text("[]")
+    Path("empty.json").write_text('{"job": "bench", "format": 1}')
     Path("broken.json").write_text("{")
     done = miner("bench", *args)
     assert done.code not in (0, 1, 130) or "cannot be read" in told or "no such file" in told

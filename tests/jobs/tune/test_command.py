@@ -84,6 +84,7 @@ def test_a_source_that_cannot_be_read_ends_it_at_once(source: Path) -> None:
         (("source", "--encoder", "hashin"), "hashing"),
         (("source", "--encoder", "descriptor"), "no readings of lidar"),
         (("source", "--set", "batch_sise=3"), "batch_size"),
+        (("source", "--set", "batch_size=0"), "See: miner tune --help"),
         (("source", "--encoder", "hashing", "--out", "source/none/x.yaml"), "there is no folder"),
         (("source", "--encoder", "hashing", "--out", "there.yaml"), "is there already"),
         (("source", "--encoder", "hashing", "--set", "address=ray.example:6379"), "--scratch"),
