@@ -18,9 +18,9 @@ from miner.store import Store
 from miner.usage import Usage
 from miner.worker import Receipt
 
-_GROUP_FRAGMENTS = 32
-_GROUP_SECONDS = 30.0
-_COMMIT_SHARE = 0.1  # of the time at most: a commit takes longer the more data files a table has
+GROUP_FRAGMENTS = 32  # so many new ones, or a group so old, are committed
+GROUP_S = 30.0
+COMMIT_SHARE = 0.1  # of the time at most: a commit takes longer the more data files a table has
 _ABSENT = {"missing-file", "unreadable"}
 _ABSENT_UNITS = 10
 
@@ -51,8 +51,8 @@ class Committer:
         self.taken += len(receipt.units)
         files = sum(len(fragments) for receipt in self._group for fragments in receipt.fragments.values())
         age_s = time.monotonic() - self._opened
-        due = files >= _GROUP_FRAGMENTS or age_s > _GROUP_SECONDS
-        if due and age_s * _COMMIT_SHARE >= self._last_s:
+        due = files >= GROUP_FRAGMENTS or age_s > GROUP_S
+        if due and age_s * COMMIT_SHARE >= self._last_s:
             self.flush()
 
     def account(self, receipt: Receipt) -> None:

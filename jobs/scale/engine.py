@@ -11,10 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from jobs.scale.stations import Room, Station, passage
-
-GROUP_FILES = 32  # as miner.commit: so many new files, or a group so old, are committed
-GROUP_S = 30.0
-COMMIT_SHARE = 0.1  # of the time at most
+from miner.commit import COMMIT_SHARE, GROUP_FRAGMENTS, GROUP_S
 
 
 @dataclass(frozen=True)
@@ -122,7 +119,7 @@ class _Committing:
     def __call__(self, block: int, now_s: float) -> float:
         self._group += 1
         age_s = now_s - self._opened_s
-        due = self._group * self.tables >= GROUP_FILES or age_s > GROUP_S
+        due = self._group * self.tables >= GROUP_FRAGMENTS or age_s > GROUP_S
         flushed = due and age_s * COMMIT_SHARE >= self._last_s
         return self.costs.receive_s + (self.flush_s(now_s) if flushed else 0.0)
 

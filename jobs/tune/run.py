@@ -24,7 +24,7 @@ from miner.embed import DEFAULT_ENCODERS, EmbedStage
 from miner.errors import MinerError, UsageError
 from miner.lake import open_source
 
-_CALIBRATION = 16  # readings that a dry run embeds to tell how long the trials will take
+_CALIBRATION = 16  # readings that are embedded for warmth, or in a dry run to tell how long the trials will take
 _RAY_S = 6.0  # of a trial, to start and stop workers there: what a dry run reckons with
 _BYTES = 1 << 30
 
@@ -74,6 +74,8 @@ def run(wish: Wish, listener: Listener) -> dict[str, Any]:
     with tuning(wish) as found:
         search, interrupted = found.search, False
         try:
+            if wish.config.executor == "local":  # what this process loads and compiles once is of no trial
+                found.trials(search.start, min(_CALIBRATION, found.units))
             for outcome in search.run(found.trials):
                 listener.notify(_line(search, outcome))
                 if len(search.outcomes) == 1 and outcome.failed:
