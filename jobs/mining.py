@@ -34,7 +34,7 @@ Threads = Annotated[str | None, typer.Option("--executor", help="ray, or local: 
 Page = Annotated[Path | None, typer.Option(help="Also write a page with pictures.", callback=in_a_folder)]
 
 
-@app.command(epilog="Examples: **miner rare lake -k 10 --html rare.html**, **miner rare lake --by cluster**")
+@app.command(epilog="Example: **miner rare lake -k 10 --html rare.html**")
 def rare(
     lake: LakeArg,
     k: Annotated[int, typer.Option("-k", help="How many are listed.")] = 20,

@@ -18,7 +18,7 @@ app = typer.Typer()
 def bench(
     groups: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[kernels|decode|encode|pipeline|search|select]...", help="What; all if not given."),
+        typer.Argument(metavar="GROUP", help="kernels, decode, encode, pipeline, search, select; all if not given."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also keep the result as JSON.", callback=in_a_folder)] = None,
     compare: Annotated[
