@@ -398,7 +398,7 @@ def test_every_option_of_a_verb_reaches_its_config(monkeypatch: pytest.MonkeyPat
 
     seen: list[dict[str, Any]] = []
 
-    def record(model: Any, file: Any, settings: Any, given: dict[str, Any]) -> Any:
+    def record(model: Any, file: Any, settings: Any, given: dict[str, Any], verb: str = "") -> Any:
         seen.append({key: value for key, value in given.items() if value is not None})
         raise typer.Exit
 
