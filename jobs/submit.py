@@ -23,7 +23,7 @@ from miner.masking import HIDDEN, is_secret_name, refuse_secrets
 from miner.object_store import is_remote
 
 NOT_REMOTE = ("submit", "jobs", "logs", "stop", "cluster", "doctor", "serve")
-_PATHS = ("lake", "source")
+_PATHS = ("lake", "source", "out", "scratch", "html", "png", "plot", "rrd")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def check(submission: Submission, params: dict[str, Any]) -> Resources:
     refuse_secrets(each for each in submission.args)
     for name in _PATHS:
         path = values.get(name)
-        if isinstance(path, str) and not is_remote(path) and not Path(path).is_absolute():
+        if isinstance(path, str | Path) and not is_remote(str(path)) and not Path(path).is_absolute():
             raise UsageError(
                 f"{name} {path}: a job has a folder of its own, where nothing stays",
                 "Give a path that all machines of the cluster share, from the root on, or a URI such as s3://...",

@@ -54,6 +54,8 @@ def test_only_code_and_named_configs_travel(tmp_path: Path) -> None:
         (["ingest", "drives", "--lake", "s3://bucket/lake"], "source drives: a job has a folder of its own"),
         (["ingest", "/drives", "--lake", "lake"], "lake lake: a job has a folder of its own"),
         (["embed", "lake"], "lake lake"),
+        (["rare", "/lake", "--html", "rare.html"], "html rare.html: a job has a folder of its own"),
+        (["tune", "/drives"], "out tuned.yaml: a job has a folder of its own"),
         (["submit", "--", "ls", "/lake"], "runs here"),
         (["ingest", "s3://user:word@host/drives", "--lake", "/lake"], "carries credentials"),
     ],
