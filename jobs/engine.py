@@ -37,6 +37,7 @@ _RESTARTS = 1
 _KNOCK_S = 2.0
 _ANSWER_S = 60.0
 _NODES_S = 2.0
+_END_S = 10.0
 _ROW_BY_ROW = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
 _THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
@@ -113,15 +114,12 @@ class RayExecutor(Executor):
         ray = self._connect()
         from ray.exceptions import RayError, RayTaskError
 
-        def remote(work: Callable[..., Any]) -> Any:
-            return ray.remote(num_cpus=1, max_retries=_RESTARTS)(work)
-
         try:
-            begin, done, parts = remote(_begin), remote(_done), [None]
+            parts: Sequence[Any] = [None]
             while parts and reduction.divided:
-                reduction, parts = ray.get(begin.remote(reduction, store))
-                ray.get([done.remote(part) for part in parts])
-            ray.get(remote(replace_rows).remote(reduction, store, stamp, since))
+                [(reduction, parts)] = _done_by_tasks(ray, _begin, [(reduction, store)])
+                _done_by_tasks(ray, _done, [(part,) for part in parts])
+            _done_by_tasks(ray, replace_rows, [(reduction, store, stamp, since)])
         except RayTaskError as error:
             raise error.cause from error  # Ray's own hides it under its trace
         except RayError as error:
@@ -208,6 +206,20 @@ class RayExecutor(Executor):
         context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         return ray
+
+
+def _done_by_tasks(ray: Any, work: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """What each call gives, in order. Where one fails, or somebody interrupts, the others are ended first: they would
+    hold CPUs, and write files that nobody removes any more."""
+    task = ray.remote(num_cpus=1, max_retries=_RESTARTS)(work)
+    at_work = [task.remote(*call) for call in calls]
+    try:
+        return list(ray.get(at_work))
+    except BaseException:
+        for each in at_work:
+            ray.cancel(each, force=True)  # a kernel hears of nothing gentler
+        ray.wait(at_work, num_returns=len(at_work), timeout=_END_S)
+        raise
 
 
 def _begin(reduction: Reduction, store: Store) -> tuple[Reduction, Sequence[Part]]:

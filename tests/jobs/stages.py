@@ -6,8 +6,8 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from miner.clips import CutStage
 from miner.errors import BadInput, MinerError
 from miner.limits import limited
 from miner.schema import CLIPS
-from miner.stage import Apply, Failure, Outcome, Output, Prepare, Stage, with_failures
+from miner.stage import Apply, Failure, Outcome, Output, Part, Prepare, Reduction, Stage, with_failures
 from miner.store import Store
 
 FOR_EVER_S = 10_000
@@ -106,6 +106,38 @@ class OneClipStage(Stage):
             if self.fault in ("fail", "missing-file"):
                 failures.append(Failure(victim, victim, self.fault, "it is bad"))
         return failures
+
+
+@dataclass(frozen=True)
+class OnePartFails(Reduction):
+    """Two parts: one never ends, and leaves the id of its process in the file `flag`; then the other fails."""
+
+    flag: str
+    begun: bool = False
+    name = "one-part-fails"
+    reads = ()
+    output = Output("clips", CLIPS, None)
+
+    @property
+    def divided(self) -> bool:  # type: ignore[override]
+        return not self.begun
+
+    def begin(self, store: Store) -> tuple[Reduction, Sequence[Part]]:
+        return replace(self, begun=True), [self.never_ends, self.fails]
+
+    def never_ends(self) -> None:
+        beside = Path(f"{self.flag}.part")
+        beside.write_text(str(os.getpid()))
+        beside.rename(self.flag)
+        HANGS["hang-in-c"]()
+
+    def fails(self) -> None:
+        while not Path(self.flag).exists():
+            time.sleep(0.02)
+        raise MinerError("broken")
+
+    def compute(self, store: Store) -> pa.Table:
+        return CLIPS.empty_table()
 
 
 def _first(flag: str) -> bool:

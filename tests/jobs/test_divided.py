@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +12,16 @@ import pytest
 
 from jobs.engine import RayExecutor
 from miner.dedup import DedupReduction, Rule
+from miner.errors import MinerError
 from miner.executor import Executor, LocalExecutor
 from miner.lake import Lake
 from miner.lineage import Run
 from miner.rarity import EventsReduction, RarityReduction, Relative, scorer_name
 from miner.scratch import FOLDER
 from miner.stage import Reduction
+from miner.store import Store
 from tests.fleets import fleet
+from tests.jobs.stages import OnePartFails
 from tests.miner.test_rare import lake_of, made
 
 TABLES = ("embeddings/hashing",)
@@ -68,6 +74,18 @@ def test_scores_on_threads(lake: Lake, number: int, shard: int) -> None:
 def test_scores_on_ray(lake: Lake, ray_executor: RayExecutor) -> None:
     plain = RarityReduction(TABLES, "on ray")
     assert_same_rows(lake, plain, replace(plain, shard=50), ray_executor)
+
+
+@pytest.mark.fault
+def test_a_part_that_fails_on_ray_ends_the_others(tmp_path: Path, ray_executor: RayExecutor) -> None:
+    flag = tmp_path / "at work"
+    with pytest.raises(MinerError, match="broken"):
+        ray_executor.reduce(OnePartFails(str(flag)), Store.create(str(tmp_path / "lake")), Run("test"))
+    with suppress(ProcessLookupError):
+        for _ in range(100):  # Ray may be still burying it
+            os.kill(int(flag.read_text()), 0)
+            time.sleep(0.1)
+        pytest.fail("the other part is still at work")
 
 
 def test_events_on_threads(lake: Lake) -> None:
