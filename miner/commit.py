@@ -20,6 +20,7 @@ from miner.worker import Receipt
 
 GROUP_FRAGMENTS = 32  # so many new ones, or a group so old, are committed
 GROUP_S = 30.0
+OLDEST_S = 300.0  # however long commits take: so much work at most is lost with the driver
 COMMIT_SHARE = 0.1  # of the time at most: a commit takes longer the more data files a table has
 _ABSENT = {"missing-file", "unreadable"}
 _ABSENT_UNITS = 10
@@ -32,6 +33,7 @@ class Committer:
         self._store, self._stage, self._run, self._assert_held = store, stage, run, assert_held
         self._seen = {output.table: store.version(output.table) for output in stage.outputs}
         self._group: list[Receipt] = []
+        self._files = 0  # of the group
         self._number, self._opened = 0, time.monotonic()
         self.first = dict(self._seen)
         self.rows: dict[str, int] = {}
@@ -49,10 +51,10 @@ class Committer:
         what committing them takes."""
         self._group.append(receipt)
         self.taken += len(receipt.units)
-        files = sum(len(fragments) for receipt in self._group for fragments in receipt.fragments.values())
+        self._files += sum(map(len, receipt.fragments.values()))
         age_s = time.monotonic() - self._opened
-        due = files >= GROUP_FRAGMENTS or age_s > GROUP_S
-        if due and age_s * COMMIT_SHARE >= self._last_s:
+        due = self._files >= GROUP_FRAGMENTS or age_s > GROUP_S
+        if due and age_s >= min(self._last_s / COMMIT_SHARE, OLDEST_S):
             self.flush()
 
     def account(self, receipt: Receipt) -> None:
@@ -63,7 +65,7 @@ class Committer:
 
     def flush(self) -> None:
         """Commit what is collected."""
-        group, self._group, self._opened = self._group, [], time.monotonic()
+        group, self._group, self._files, self._opened = self._group, [], 0, time.monotonic()
         if group:
             began = time.perf_counter()
             self._commit(group)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from jobs.scale.stations import Room, Station, passage
-from miner.commit import COMMIT_SHARE, GROUP_FRAGMENTS, GROUP_S
+from miner.commit import COMMIT_SHARE, GROUP_FRAGMENTS, GROUP_S, OLDEST_S
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class _Committing:
         self._group += 1
         age_s = now_s - self._opened_s
         due = self._group * self.tables >= GROUP_FRAGMENTS or age_s > GROUP_S
-        flushed = due and age_s * COMMIT_SHARE >= self._last_s
+        flushed = due and age_s >= min(self._last_s / COMMIT_SHARE, OLDEST_S)
         return self.costs.receive_s + (self.flush_s(now_s) if flushed else 0.0)
 
     def flush_s(self, now_s: float = 0.0) -> float:

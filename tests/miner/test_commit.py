@@ -44,5 +44,16 @@ def test_groups_grow_with_what_a_commit_takes(tmp_path: Path) -> None:
     assert commits(SlowStore.create(str(tmp_path / "slow"))) < RECEIPTS / GROUP / 2
 
 
+def test_no_group_waits_for_ever_however_long_a_commit_takes(tmp_path: Path) -> None:
+    store = Store.create(str(tmp_path / "lake"))
+    store.ensure("clips", CLIPS)
+    committer = Committer(store, OneClipStage(), Run("test"), lambda: None)
+    committer._last_s = 1e6
+    for age_s, units in ((290.0, 0), (310.0, 2)):
+        committer._opened = time.monotonic() - age_s
+        committer.add(Receipt(("unit",)))
+        assert committer.units == units
+
+
 def test_a_group_has_so_many_files_at_least(tmp_path: Path) -> None:
     assert commits(Store.create(str(tmp_path / "lake"))) <= RECEIPTS / GROUP
