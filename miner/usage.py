@@ -61,9 +61,12 @@ class Usage:
         return replace(starting, first_units=self.units, first_cpu_s=self.cpu_s)
 
     def joined(self, other: Usage) -> Usage:
-        """Of two workers at the same block, which is one block with the CPU time of both."""
+        """Of two workers at the same block, which is one block with the CPU time of both; where it is the first of the
+        `other`, it is a first block."""
         both = self + other
         units, cpu_s = both.units, both.cpu_s
+        if other.first_units:
+            both = replace(both, first_units=units, first_cpu_s=cpu_s)
         return replace(both, units_squared=units**2, units_cpu_s=units * cpu_s, cpu_s_squared=cpu_s**2)
 
     @property

@@ -103,6 +103,8 @@ def test_two_halves_of_a_block_are_one_block(units: int, first_s: float, second_
     whole = Meter().usage(units, first_s + second_s)
     halves = replace(Meter().usage(0, first_s), blocks=0).joined(Meter().usage(units, second_s))
     assert halves == whole
+    first = replace(Meter().usage(0, first_s), blocks=0).joined(Meter().usage(units, second_s).as_first(1.0, 2.0))
+    assert first == whole.as_first(1.0, 2.0)
 
 
 def test_nothing_to_do_uses_nothing(tmp_path: Path) -> None:
