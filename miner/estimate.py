@@ -41,12 +41,12 @@ class Measured:
 
     @classmethod
     def of_cost(cls, cost: Mapping[str, Any]) -> Measured | None:
-        """Of what lineage keeps of a run; None where it measured nothing, or was of an older release."""
-        used = {name: each for name, each in cost.get("usage", {}).items() if name in _FIGURES}
-        if not used.get("units"):
+        """Of what lineage keeps of a run; None where it measured nothing (less than it keeps digits of), or was of an
+        older release."""
+        usage = Usage(**{name: each for name, each in cost.get("usage", {}).items() if name in _FIGURES})
+        if not usage.units or usage.busy_s + cost["commit_s"] <= 0:
             return None
-        decoders = cost.get("decoders", 0)
-        return cls(Usage(**used), cost["workers"], cost["commit_s"], cost["driver_cpu_s"], decoders)
+        return cls(usage, cost["workers"], cost["commit_s"], cost["driver_cpu_s"], cost.get("decoders", 0))
 
 
 @dataclass(frozen=True)

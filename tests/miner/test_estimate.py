@@ -94,6 +94,8 @@ def test_what_lineage_keeps_calibrates_as_the_report_does() -> None:
     one = replace(one, usage=one.usage + block(20, 4.0), driver_cpu_s=0.5, commit_s=0.25)
     assert Measured.of_cost(cost_of(one)) == Measured.of_report(one)
     assert Measured.of_cost({"seconds": 1.0, "units": 5}) is None  # of a release that measured nothing
+    instant = replace(one, usage=replace(block(5, 0.0), prepare_s=4e-4, bytes_read=10), commit_s=4e-4)
+    assert Measured.of_cost(cost_of(instant)) is None  # in lineage it took no time, so that no rate can be told
     known = calibrate([Measured.of_report(one)])
     assert known.gpus == pytest.approx(2.0 / 6.0)
     assert predict(known, 240, 1).cost.gpu_s == pytest.approx(6.0)
