@@ -39,15 +39,18 @@ class Scratch:
         return cls(f"{_home(store, table)}/{uuid.uuid4().hex[:12]}", store.storage_options)
 
     def write(self, name: str, **arrays: NDArray[Any]) -> None:
-        """Keep arrays under a name; again for a part that is done again."""
+        """Keep arrays under a name, whole or not at all; again for a part that is done again."""
         whole = io.BytesIO()
         np.savez(whole, **cast(Any, arrays))
         with told(self.uri, self.options):
             client, path = filesystem(self.uri, self.options)
+            here, beside = f"{path}/{name}.npz", f"{path}/{name}.{uuid.uuid4().hex[:12]}.part"
             if not is_remote(self.uri):
                 client.create_dir(path)
-            with client.open_output_stream(f"{path}/{name}.npz") as file:
+            with client.open_output_stream(here if is_remote(self.uri) else beside) as file:
                 file.write(whole.getbuffer())
+            if not is_remote(self.uri):  # an object store shows what is whole alone
+                client.move(beside, here)
 
     def read(self, name: str) -> dict[str, NDArray[Any]]:
         """The arrays of a name. Raises Conflict where another run took over."""

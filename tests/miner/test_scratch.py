@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,17 @@ def test_arrays_come_back_and_go(tmp_path: Path) -> None:
     sweep(store, "duplicates")
     assert not [path for path in (tmp_path / "lake" / FOLDER).rglob("*") if path.is_file()]
     assert store.tables() == ["lineage"]
+
+
+def test_who_reads_meanwhile_finds_what_is_whole(tmp_path: Path) -> None:
+    made = Scratch.fresh(Store.create(str(tmp_path / "lake")), "scores")
+    made.write("part-0", a=np.zeros(1_000_000))
+    with ThreadPoolExecutor(1) as pool:
+        again = pool.submit(lambda: [made.write("part-0", a=np.zeros(1_000_000)) for _ in range(6)])
+        while not again.done():
+            assert len(made.read("part-0")["a"]) == 1_000_000
+        again.result()
+    assert [path.name for path in (tmp_path / "lake" / FOLDER).rglob("*") if path.is_file()] == ["part-0.npz"]
 
 
 def test_in_a_bucket(cloud: Cloud) -> None:  # noqa: F811
