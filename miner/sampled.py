@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from miner.errors import MinerError
 from miner.estimate import Measured
 from miner.executor import LocalExecutor
 from miner.lineage import Run
@@ -110,9 +111,14 @@ def _loading(stage: Stage) -> tuple[float, float]:
         return 0.0, 0.0
     paths = os.pathsep.join(path for path in sys.path if path)
     command = [sys.executable, "-c", f"from {__name__} import tell_loading; tell_loading()"]
-    done = subprocess.run(
-        command, input=pickle.dumps(stage), stdout=subprocess.PIPE, check=True, env=os.environ | {"PYTHONPATH": paths}
-    )
+    environment = os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run(command, input=pickle.dumps(stage), capture_output=True, env=environment)
+    if done.returncode:
+        cause = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise MinerError(
+            f"a process of its own cannot load stage {stage.name}: {cause}",
+            "Workers on Ray could not either. To measure it in this process: --executor local.",
+        )
     load_s, load_cpu_s = map(float, done.stdout.split()[-2:])
     return load_s, load_cpu_s
 

@@ -54,6 +54,11 @@ class OneClipStage(Stage):
     unit = "scene_id"
     outputs = (Output("clips", CLIPS, "scene_id"),)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["fault"] == "not-to-be-unpickled":
+            raise RuntimeError("of this process alone")
+        self.__dict__.update(state)
+
     @property
     def reads(self) -> tuple[str, ...]:
         return ("scenes",)

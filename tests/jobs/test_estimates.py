@@ -16,13 +16,14 @@ from jobs.estimate_text import estimate_lines
 from jobs.estimates import from_sample, workers_of
 from jobs.ingest import IngestConfig
 from jobs.text import plan_text
-from miner.errors import UsageError
+from miner.errors import MinerError, UsageError
 from miner.estimate import Measured, calibrate
 from miner.executor import LocalExecutor
 from miner.lake import Lake
 from miner.prices import Prices
 from miner.sampled import measure, sample, spread
 from miner.usage import Usage
+from tests.jobs.stages import OneClipStage
 from tests.recordings import write_drives
 
 PRICES = Prices(cpu_hour=1.0, gb_read=1.0)
@@ -98,6 +99,14 @@ def test_workers_of_their_own_load_what_they_need(lake: Lake) -> None:
     assert chosen is not None
     ran = measure(stage, lake.store, chosen, scratch.store, threads=1, alone=True)
     assert ran.usage.start_s > 0 and ran.usage.start_cpu_s > 0  # of the process that loaded it
+
+
+def test_workers_that_cannot_load_say_why(lake: Lake, tmp_path: Path) -> None:
+    stage, aside = OneClipStage(loads=True, fault="not-to-be-unpickled"), miner.create(tmp_path / "aside")
+    chosen = sample(stage, lake.store, 2)
+    assert chosen is not None
+    with pytest.raises(MinerError, match="cannot load stage one-clip: RuntimeError: of this process alone"):
+        measure(stage, lake.store, chosen, aside.store, threads=1, alone=True)
 
 
 def test_with_gpus_there_are_as_many_workers_as_before() -> None:
