@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
@@ -23,6 +24,7 @@ from embeddings.encoder import (
     HeavyEncoder,
     InputSpec,
     LightEncoder,
+    PlacedEncoder,
     Processor,
     slug,
 )
@@ -245,6 +247,8 @@ class EmbedStage(Stage):
         return lambda units: self._view(_readings(store, units))
 
     def apply(self, store: Store) -> Apply:
+        if self.num_gpus and any(isinstance(encoder, PlacedEncoder) for encoder in self.loaded):
+            _assert_gpu(self.num_gpus)
         for encoder in self.loaded:
             if isinstance(encoder, HeavyEncoder):
                 encoder.load(self.sizes.compiled)
@@ -324,6 +328,19 @@ class EmbedStage(Stage):
         lost = units.filter(pc.is_in(units["sample_data_id"], dropped)).to_pylist()
         reason = "the encoder gave a vector that is not finite"
         return Outcome(kept, [Failure(r["key"], r["scene_id"], "not-finite", f"{r['uri']}: {reason}") for r in lost])
+
+
+def _assert_gpu(num_gpus: float) -> None:
+    """Raise MinerError where torch sees no GPU: it would compute on the CPU, which is slow, and be told and billed as a
+    GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise MinerError(
+            f"workers are to have GPUs (num_gpus = {num_gpus:g}), but torch {torch.__version__} sees none on "
+            f"{socket.gethostname()}",
+            "Install a torch for the CUDA of its driver there (miner doctor tells), or leave out --num-gpus.",
+        )
 
 
 def sweep_points(sweep: Sweep, size: int) -> NDArray[np.float32]:

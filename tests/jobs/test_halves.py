@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from jobs.engine import RayExecutor
+from miner.errors import MinerError
 from miner.executor import MAX_ATTEMPTS, Executor, LocalExecutor
 from miner.lake import Lake, create
 from miner.lineage import Run
@@ -32,17 +34,26 @@ def made(folder: Path, executor: Executor, source: Path, encoder: str, **sizes: 
     return lake
 
 
-@pytest.mark.parametrize("encoder", ["hashing", pytest.param("lite", marks=pytest.mark.slow)])
-def test_halves_leave_what_threads_leave(tmp_path: Path, ray_executor: RayExecutor, encoder: str) -> None:
+def test_halves_leave_what_threads_leave(tmp_path: Path, ray_executor: RayExecutor) -> None:
     source = write_drives(tmp_path / "source", scenes=3, frames=8)
     (source / "drive_01" / "frame_000003.jpg").write_bytes(b"<html>not a picture</html>")
     (source / "drive_02" / "frame_000001.jpg").unlink()
-    local = made(tmp_path / "local", LocalExecutor(threads=2), source, encoder)
+    local = made(tmp_path / "local", LocalExecutor(threads=2), source, "hashing")
     few = replace(ray_executor, num_workers=1, decode_workers=1)
-    ray = made(tmp_path / "ray", few, source, encoder, num_gpus=0.5, block_size=5)
+    ray = made(tmp_path / "ray", few, source, "hashing", num_gpus=0.5, block_size=5)
     assert contents(local.uri) == contents(ray.uri)
     assert (ray.store.count("assets"), ray.store.count("quarantine")) == (22, 1)
-    assert not ray.embed([encoder], num_gpus=0.5).changed
+    assert not ray.embed(["hashing"], num_gpus=0.5).changed
+
+
+@pytest.mark.slow
+def test_a_gpu_that_torch_does_not_see_is_not_replaced_by_a_cpu(tmp_path: Path, ray_executor: RayExecutor) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    source = write_drives(tmp_path / "source", scenes=1, frames=2)
+    with pytest.raises(MinerError, match=r"num_gpus = 0\.5.* sees none on"):
+        made(tmp_path / "lake", ray_executor, source, "lite", num_gpus=0.5)
+    assert not Lake(Store.open(str(tmp_path / "lake"))).store.count("assets")
 
 
 @pytest.mark.fault

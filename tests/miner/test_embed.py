@@ -317,6 +317,15 @@ def test_encoders_are_for_the_processor_that_workers_are_given(lake: Lake) -> No
     assert there.loaded[0]._processor == "cpu" and there.inputs == of[1].inputs
 
 
+def test_who_is_to_have_a_gpu_does_not_compute_without(lake: Lake) -> None:
+    import torch
+
+    EmbedStage(("hashing",), sizes=Sizes(0.5)).apply(lake.store)  # which needs none
+    if not torch.cuda.is_available():
+        with pytest.raises(MinerError, match=r"num_gpus = 0\.5.* sees none on .*\n.*leave out --num-gpus"):
+            EmbedStage(("lite",), sizes=Sizes(0.5), processor="gpu").apply(lake.store)
+
+
 def test_only_weights_keep_a_worker(lake: Lake) -> None:
     """Without them tasks do, whose processes are those of the stages before."""
     assert [EmbedStage(names).loads for names in (("hashing", "descriptor"), ("hashing", "lite"))] == [False, True]

@@ -52,17 +52,18 @@ def told(receipt: Receipt) -> Receipt:
     return replace(receipt, fragments={}, usage=Usage(), worker="", preparer="", trace="")
 
 
-def test_vectors_are_those_of_one_worker(lake: Lake) -> None:
-    stage = EmbedStage.of(lake.store, ["hashing"])
+@pytest.mark.parametrize("encoder", ["hashing", pytest.param("lite", marks=pytest.mark.slow)])
+def test_vectors_are_those_of_one_worker(lake: Lake, encoder: str) -> None:
+    stage = EmbedStage.of(lake.store, [encoder])
     block = block_of(stage, lake.store)
     receipts = [in_halves(stage, lake.store, block), BlockWorker(stage, lake.store)(block)]
     assert told(receipts[0]) == told(receipts[1])
     assert [each.reason for each in receipts[0].failures] == ["not-an-image"]
     found = []
     for receipt in receipts:
-        since = lake.store.version("embeddings/hashing")
-        lake.store.commit("embeddings/hashing", receipt.fragments["embeddings/hashing"], {}, since)
-        found.append(lake.store.scan("embeddings/hashing").slice(sum(map(len, found))))
+        table = f"embeddings/{encoder}"
+        lake.store.commit(table, receipt.fragments[table], {}, lake.store.version(table))
+        found.append(lake.store.scan(table).slice(sum(map(len, found))))
     assert found[0].equals(found[1])
 
 
