@@ -35,7 +35,7 @@ def _stage(each: Document) -> str:
     parts += [f"{each['decoders']} decoders {each['shares']['prepare']:.0%} busy"] if each["decoders"] else []
     if each["gpu_wait_share"] is not None:
         parts.append(f"GPUs waited {each['gpu_wait_share']:.0%}")
-    parts += [f"{each[key]:,} {word}" for key, word in (("left", "left"), ("quarantined", "quarantined")) if each[key]]
+    parts += [f"{each['quarantined']:,} quarantined"] if each["quarantined"] else []
     return f"{each['stage']:>7}  {', '.join(parts)}"
 
 

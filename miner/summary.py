@@ -31,8 +31,7 @@ class Summary:
     `busy_share` is how much of their time workers worked on blocks, `shares` the same by phase, with `commit` and
     `driver` (its CPU) beside. `limits` is what held the stage up, on `resource`, and `relief` what would help;
     `rate_if_doubled` units per second by the model, were there twice as much of that resource, None where that is not
-    how it would get faster. `left` are units it did not get to. With `decoders`, who prepare for workers, the share of
-    `prepare` is of theirs.
+    how it would get faster. With `decoders`, who prepare for workers, the share of `prepare` is of theirs.
     """
 
     stage: str
@@ -45,7 +44,6 @@ class Summary:
     busy_share: float
     gpu_wait_share: float | None
     shares: Mapping[str, float]
-    left: int
     quarantined: int
     limits: Limiting
     resource: Resource
@@ -77,7 +75,6 @@ def summary(report: Report) -> Summary:
         busy_share=sum(shares[phase] for phase in _own_phases(report)),
         gpu_wait_share=usage.gpu_wait_s / held_s if held_s else None,
         shares=shares,
-        left=max(report.units - report.done_before - units - report.quarantined_before, 0),
         quarantined=report.quarantined,
         limits=limits,
         resource=resource,

@@ -64,7 +64,7 @@ def test_figures_of_a_stage() -> None:
     }
     found = summary(report(usage=used, rows={"assets": 98, "embeddings/lite": 294}))
     assert found.rows_per_s == pytest.approx(39.2)
-    assert (found.units_per_s, found.mb_read_per_s, found.left, found.quarantined) == (10.0, 5.0, 10, 2)
+    assert (found.units_per_s, found.mb_read_per_s, found.quarantined) == (10.0, 5.0, 2)
     assert found.busy_share == pytest.approx(0.9)
     assert found.gpu_wait_share == pytest.approx(0.8)
     assert found.rate_if_doubled == pytest.approx(4 / 0.18)
@@ -105,7 +105,7 @@ def test_the_text_names_stage_phase_figure_and_relief() -> None:
     one = report(usage={"prepare_s": 12.0, "apply_s": 4.0, "cpu_s": 16.0})
     one = Report(**{**vars(one), "money": Prices(cpu_hour=3.6, currency="EUR").bill(one.cost)})
     text = summary_text(Result("embed", "lake", [one], clips=10).to_dict())
-    assert "10.0/s" in text and "2 workers 80% busy" in text and "10 left" in text
+    assert "10.0/s" in text and "2 workers 80% busy" in text and "2 quarantined" in text
     assert "Bottleneck: embed (100% of the time), by reading and decoding on CPU: 60% of all workers' time." in text
     assert "Relief: more CPUs to read and decode" in text and "with twice as many, up to 25.0/s" in text
     assert "16.0 CPU-s" in text and "0.016 EUR" in text and "0.0032 EUR a clip" in text
