@@ -34,7 +34,11 @@ class JobConfig(BaseModel):
     num_cpus: int | None = Field(None, ge=1, description="CPUs to use; all by default")
     retry_quarantined: bool = Field(False, description="try again what is in quarantine")
     unit_timeout_s: float = Field(300.0, gt=0, description="seconds a file or scene may take to read; then quarantine")
-    memory_gb: float | None = Field(None, gt=0, description="memory each Ray worker is given; 1 GB is 10^9 bytes")
+    memory_gb: float | None = Field(
+        None,
+        gt=0,
+        description="memory each Ray worker is given (with GPUs: not who decodes for it); 1 GB is 10^9 bytes",
+    )
     num_workers: int | None = Field(None, ge=1, description="workers at once; as many as fit by default")
     decode_workers: int | None = Field(
         None, ge=1, description="CPUs that read and decode for workers with GPUs; all by default"
@@ -46,7 +50,8 @@ class JobConfig(BaseModel):
         0.0, ge=0, description="seconds to wait for a cluster's first node that starts on demand"
     )
     prices: Prices = Field(
-        default_factory=Prices, description="what cpu_hour, gpu_hour, gb_read and gb_written cost, in which currency"
+        default_factory=Prices,
+        description="what cpu_hour, gpu_hour, gb_read and gb_written cost stages, in which currency",
     )
     wait: bool = Field(True, description="wait for another run that holds the lake's tables")
     max_bad: float = Field(0.01, ge=0, le=1, description="share of quarantined units above which the job ends with 3")

@@ -48,7 +48,8 @@ class RayExecutor(Executor):
 
     `num_cpus`, `num_gpus` and `object_store_gb` are those of its own cluster; Ray looks for itself where they are None.
     `memory_gb` (10^9 bytes) is what Ray sets aside for each worker. `num_workers` work at once at most, beside
-    `decode_workers` that prepare for them where they have GPUs. `wait_nodes_s` is how long to wait for a first node
+    `decode_workers` that prepare for them where they have GPUs; for these no memory is set aside, as workers may hold
+    all there is, and neither would ever go on. `wait_nodes_s` is how long to wait for a first node
     that a worker fits on: with more than 0 the cluster starts nodes on demand, and the pool of workers grows with it.
     """
 

@@ -53,7 +53,9 @@ UnitTimeout = Annotated[
 WaitNodes = Annotated[
     float | None, typer.Option("--wait-nodes", help="Seconds to wait for a cluster's nodes that start on demand. [0]")
 ]
-MemoryGb = Annotated[float | None, typer.Option("--memory-gb", help="Memory each Ray worker is given.")]
+MemoryGb = Annotated[
+    float | None, typer.Option("--memory-gb", help="Memory each Ray worker is given, not who decodes for it.")
+]
 
 
 def in_a_folder(path: Path | None) -> Path | None:
