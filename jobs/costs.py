@@ -1,4 +1,4 @@
-"""What a job cost, stage by stage and for a clip, as a document."""
+"""What the stages of a job cost, one by one and for a clip, as a document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from miner.reporting import Report
 
 
 def costs(reports: Sequence[Report], clips: int) -> dict[str, Any]:
-    """`total` and, by stage, `stages` of a job: CPU- and GPU-seconds, bytes, and `money` where prices are known.
+    """`total` of stages and, by stage, `stages` of a job: CPU- and GPU-seconds, bytes, and `money` where prices are
+    known. Reductions and the building of indexes are not in it.
 
     `per_clip` is what the stage costs for one of the `clips` of the lake, be they of this run or not: by the cost of a
     unit and the units there are for a clip; None where there is no clip.

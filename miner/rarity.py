@@ -98,7 +98,8 @@ class RarityReduction(Reduction):
     """`scores` of one scorer: every clip with vectors has the rarity of its event.
 
     Events are those of the table `events` if they are `kept` there, else found anew. Of more than `shard` clips they
-    are scored that many at a time, anywhere (`work` is what `begin` laid out).
+    are scored that many at a time, anywhere (`work` is what `begin` laid out): the same scores to nine digits, as sums
+    over other blocks round differently.
     """
 
     tables: tuple[str, ...]
