@@ -1,8 +1,8 @@
 """What blocks of units use: seconds by phase, CPU, GPU, bytes. Measured by workers, added up by the driver.
 
 CPU time is the process's, not the thread's: Lance, torch and BLAS work in pools of their own, which a thread's clock
-does not see. On Ray a process works on one block at a time and all of it is the block's; threads of one process share
-it evenly among the blocks at work at the time, so that what they are told adds up to what was used.
+does not see. On Ray a process works on one block at a time and all of it is the block's, its GPUs, too; threads of one
+process share them evenly among the blocks at work at the time, so that what they are told adds up to what was used.
 """
 
 from __future__ import annotations
@@ -111,8 +111,9 @@ class Meter:
         finally:
             _METER.reset(token)
 
-    def usage(self, units: int, cpu_s: float = 0.0, gpus: float = 0.0, idle_s: float = 0.0) -> Usage:
-        """What the block used. `gpus` are the worker's, which was without work for `idle_s` before."""
+    def usage(self, units: int, cpu_s: float = 0.0, gpus: float = 0.0, idle_s: float = 0.0, part: float = 1.0) -> Usage:
+        """What the block used. `gpus` are those of its process, which was without work for `idle_s` before; `part` of
+        them were the block's."""
         prepare_s, apply_s, write_s = self._seconds.values()
         return Usage(
             units=units,
@@ -121,8 +122,8 @@ class Meter:
             apply_s=apply_s,
             write_s=write_s,
             cpu_s=cpu_s,
-            gpu_s=gpus * apply_s,
-            gpu_wait_s=gpus * (idle_s + prepare_s + write_s),
+            gpu_s=gpus * part * apply_s,
+            gpu_wait_s=gpus * (idle_s + part * (prepare_s + write_s)),
             bytes_read=self.bytes_read,
             bytes_written=self.bytes_written,
             units_squared=units**2,
@@ -142,38 +143,46 @@ class Share:
 
     cpu_s: float = 0.0
     idle_s: float = 0.0  # in which the process had no block, before this one
+    part: float = 1.0  # of the process while the block was at work: less where others were, too
 
 
 class Clock:
-    """Tells the CPU time of this process to the blocks at work in it, in even parts."""
+    """Tells the time of this process, on the clocks of its CPU and on the wall, to the blocks at work in it, in even
+    parts."""
 
-    def __init__(self, process_time: Callable[[], float] = time.process_time) -> None:
-        self._process_time, self._lock = process_time, threading.Lock()
+    def __init__(
+        self, process_time: Callable[[], float] = time.process_time, wall_time: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._process_time, self._wall_time, self._lock = process_time, wall_time, threading.Lock()
         self._at_work = 0
-        self._read_s = process_time()
-        self._told_s = 0.0  # to each block that was at work all the time
-        self._idle_since = time.perf_counter()
+        self._cpu_s, self._wall_s = process_time(), wall_time()
+        self._told_cpu_s = self._told_wall_s = 0.0  # to each block that was at work all the time
+        self._idle_since = self._wall_s
 
     @contextmanager
     def running(self) -> Iterator[Share]:
         """A block is at work meanwhile. What it is given is complete afterwards."""
         share = Share()
         with self._lock:
-            told_s = self._advanced()
+            cpu_s, wall_s = self._advance()
+            began_s = self._wall_s
             if not self._at_work:
-                share.idle_s = time.perf_counter() - self._idle_since
+                share.idle_s = began_s - self._idle_since
             self._at_work += 1
         try:
             yield share
         finally:
             with self._lock:
-                share.cpu_s = self._advanced() - told_s
+                told_cpu_s, told_wall_s = self._advance()
                 self._at_work -= 1
-                self._idle_since = time.perf_counter()
+                self._idle_since = self._wall_s
+                share.cpu_s, took_s = told_cpu_s - cpu_s, self._wall_s - began_s
+                share.part = (told_wall_s - wall_s) / took_s if took_s > 0 else 1.0
 
-    def _advanced(self) -> float:
-        now_s = self._process_time()
+    def _advance(self) -> tuple[float, float]:
+        cpu_s, wall_s = self._process_time(), self._wall_time()
         if self._at_work:
-            self._told_s += (now_s - self._read_s) / self._at_work
-        self._read_s = now_s
-        return self._told_s
+            self._told_cpu_s += (cpu_s - self._cpu_s) / self._at_work
+            self._told_wall_s += (wall_s - self._wall_s) / self._at_work
+        self._cpu_s, self._wall_s = cpu_s, wall_s
+        return self._told_cpu_s, self._told_wall_s

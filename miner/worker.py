@@ -78,7 +78,7 @@ class BlockWorker:
             done, stuck = without_stuck(work, block, self._unit_timeout_s, self._may_end_process, self._begin)
         keys = tuple(block["key"].to_pylist())
         receipt = done or Receipt(keys)
-        usage = meter.usage(len(block), share.cpu_s, self._stage.num_gpus, share.idle_s)
+        usage = meter.usage(len(block), share.cpu_s, self._stage.num_gpus, share.idle_s, share.part)
         start = next(self._untold, None)
         usage = usage if start is None else usage.as_first(*start, self._stage.num_gpus)
         return replace(receipt, units=keys, failures=[*receipt.failures, *stuck], usage=usage, worker=own_name())

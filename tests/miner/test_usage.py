@@ -49,14 +49,16 @@ def test_blocks_at_work_share_the_cpu_evenly_and_nothing_is_lost(steps: list[tup
 
 def test_two_blocks_at_once_are_told_half_each() -> None:
     now_s = [0.0]
-    clock = Clock(lambda: now_s[0])
+    clock = Clock(lambda: now_s[0], lambda: 10 * now_s[0])
+    now_s[0] = 0.5
     with clock.running() as one:
-        now_s[0] = 2.0
+        now_s[0] = 2.5
         with clock.running() as two:
-            now_s[0] = 5.0
-        now_s[0] = 6.0
+            now_s[0] = 5.5
+        now_s[0] = 6.5
     now_s[0] = 100.0  # nobody is at work
     assert (one.cpu_s, two.cpu_s) == (2.0 + 1.5 + 1.0, 1.5)
+    assert (one.part, two.part) == (4.5 / 6.0, 0.5) and (one.idle_s, two.idle_s) == (5.0, 0.0)
 
 
 def test_a_gpu_waits_while_its_worker_does_something_else() -> None:
@@ -69,6 +71,15 @@ def test_a_gpu_waits_while_its_worker_does_something_else() -> None:
     assert usage.gpu_wait_s == pytest.approx(0.5 * (4.0 + usage.prepare_s + usage.write_s))
     assert (usage.units, usage.blocks, usage.cpu_s) == (8, 1, 1.5)
     assert meter.usage(8).gpu_s == meter.usage(8).gpu_wait_s == 0
+    half = meter.usage(8, gpus=0.5, idle_s=4.0, part=0.5)  # another block was at work on the same GPU
+    assert half.gpu_s == usage.gpu_s / 2 and half.gpu_wait_s - 2.0 == pytest.approx((usage.gpu_wait_s - 2.0) / 2)
+
+
+def test_threads_have_the_gpus_of_their_process_together(tmp_path: Path) -> None:
+    store = Store.create(str(tmp_path / "lake"))
+    write_scenes(store, 64)
+    report = LocalExecutor(threads=4).map(OneClipStage(num_gpus=0.5, pause_s=0.004), store, Run("test"))
+    assert 0 < report.usage.gpu_s and report.cost.gpu_s <= 0.5 * report.seconds
 
 
 def test_what_is_read_and_written_is_counted(tmp_path: Path) -> None:
