@@ -50,6 +50,7 @@ def _stage_text(stage: Document) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in stage["reasons"].items())
     parts = [f"{stage['written']:,} new of {stage['units']:,}" if stage["units"] else "", rows and f"rows: {rows}"]
     parts += [reasons and f"quarantined: {reasons}", f"{stage['seconds']:.1f} s"]
+    parts += [f"waited {stage['waited_s']:.1f} s for another run" if stage["waited_s"] else ""]
     return f"{stage['stage']:>7}  " + "; ".join(part for part in parts if part)
 
 

@@ -105,7 +105,7 @@ class Executor(ABC):
         retried = self.retry_quarantined and plan.quarantined > 0
         if not retried and not _has_work(store, plan) and not any(unrecorded(store, table) for table in tables):
             return report_of(plan, None, store, began)
-        with lease(store, tables, run.run_id, self.wait, self.notify) as assert_held:
+        with lease(store, tables, run.run_id, self.wait, self.notify) as held:
             for table in tables:
                 recover(store, table)
                 mend_keys(store, table)
@@ -113,13 +113,13 @@ class Executor(ABC):
                 forget_quarantined(store, plan)
             plan = make_plan(store, stage)  # another run may have finished while this one waited
             inputs = [Span(table, store.version(table), store.version(table)) for table in stage.reads]
-            committer = Committer(store, stage, run, assert_held)
+            committer = Committer(store, stage, run, held)
             try:
                 for chunk in pending(store, plan):
                     self._run_chunk(_Job(store, plan, committer, log), chunk)
             finally:  # also when interrupted: what is finished counts
                 committer.flush()
-            report = report_of(plan, committer, store, began)
+            report = report_of(plan, committer, store, began, held.waited_s)
             if committer.taken:  # else Ray would be started to tell of nothing
                 self.observe(_Job(store, plan, committer, log).observed(Usage()))
                 terms = Terms(self.workers, self.decoders, self.in_process, self.prices)
@@ -132,19 +132,21 @@ class Executor(ABC):
         """Replace the reduction's rows if a table it reads has changed since they were computed."""
         started = time.perf_counter()
         with logged(store, run, f"stage {reduction.name}"):
-            rows = self._reduce(reduction, store, run, started)
-        table, seconds = reduction.output.table, time.perf_counter() - started
-        return Report(reduction.name, 0, 0, 0, 0, rows, {table: store.version(table)}, seconds)
+            rows, waited_s = self._reduce(reduction, store, run, started)
+        table, seconds = reduction.output.table, time.perf_counter() - started - waited_s
+        versions = {table: store.version(table)}
+        return Report(reduction.name, 0, 0, 0, 0, rows, versions, seconds, waited_s=waited_s)
 
-    def _reduce(self, reduction: Reduction, store: Store, run: Run, started: float) -> dict[str, int]:
+    def _reduce(self, reduction: Reduction, store: Store, run: Run, started: float) -> tuple[dict[str, int], float]:
+        """Rows by table, and the seconds another run held it first."""
         table = reduction.output.table
         store.ensure(table, reduction.output.schema)
         if not is_stale(reduction, store) and not unrecorded(store, table):
-            return {}
-        with lease(store, [table], run.run_id, self.wait, self.notify):
+            return {}, 0.0
+        with lease(store, [table], run.run_id, self.wait, self.notify) as held:
             recover(store, table)
             if not is_stale(reduction, store):  # another run made the rows while this one waited
-                return {}
+                return {}, held.waited_s
             inputs, before = _inputs(store, reduction), store.version(table)
             stamp = run.stamp(stage=reduction.name, owned=reduction.owned, source=_source(reduction, inputs))
             try:
@@ -153,10 +155,10 @@ class Executor(ABC):
                 if is_holder(store, table, run.run_id):  # else the files are those of the run that took it over
                     reduction.end(store)
             failpoint("reduce:after")
-            cost = {"seconds": round(time.perf_counter() - started, 3)}
+            cost = {"seconds": round(time.perf_counter() - started - held.waited_s, 3)}
             record(store, run, inputs, [Span(table, before + 1, store.version(table))], cost)
             seal(store, [table, "lineage"])
-            return {table: store.count(table, reduction.owned)}
+            return {table: store.count(table, reduction.owned)}, held.waited_s
 
     def _run_chunk(self, job: _Job, chunk: pa.Table) -> None:
         """Work on the pending units of one chunk until each is committed or in quarantine."""

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,6 +28,21 @@ _BEAT_S = 10.0
 _KEPT_VERSIONS = 20
 
 
+@dataclass
+class Held:
+    """Tables that are held: calling it raises Conflict if a lease was lost meanwhile. `waited_s` is for how long others
+    had them first."""
+
+    lost: threading.Event
+    waited_s: float = 0.0
+
+    def __call__(self) -> None:
+        if self.lost.is_set():
+            raise Conflict(
+                "the lease on the lake's tables was lost (this process was stalled too long)", "Run it again."
+            )
+
+
 @contextmanager
 def lease(
     store: Store,
@@ -34,28 +50,22 @@ def lease(
     run_id: str,
     wait: bool = True,
     notify: Callable[[str], None] = lambda message: None,
-) -> Iterator[Callable[[], None]]:
-    """Hold `tables` while the block runs. Gives a function that raises Conflict if a lease was lost meanwhile.
+) -> Iterator[Held]:
+    """Hold `tables` while the block runs. Gives what raises Conflict, when it is called, if a lease was lost meanwhile.
 
     With `wait` it polls until the present holder is done, after telling `notify` once; else it raises Conflict at once.
     """
     store.ensure("leases")
     held: list[str] = []
     stop, lost = threading.Event(), threading.Event()
-
-    def assert_held() -> None:
-        if lost.is_set():
-            raise Conflict(
-                "the lease on the lake's tables was lost (this process was stalled too long)", "Run it again."
-            )
-
+    found = Held(lost)
     heart = threading.Thread(target=_beat, args=(store, held, run_id, stop, lost), daemon=True)
     heart.start()  # before the first table: waiting for the second may take long
     try:
         for table in sorted(tables):  # one order for everybody: no two runs wait for each other
-            _acquire(store, table, run_id, wait, notify)
+            found.waited_s += _acquire(store, table, run_id, wait, notify)
             held.append(table)
-        yield assert_held
+        yield found
     finally:
         stop.set()
         heart.join()
@@ -76,8 +86,9 @@ def is_holder(store: Store, table: str, run_id: str) -> bool:
     return present is not None and present["run_id"] == run_id
 
 
-def _acquire(store: Store, table: str, run_id: str, wait: bool, notify: Callable[[str], None]) -> None:
-    told = False
+def _acquire(store: Store, table: str, run_id: str, wait: bool, notify: Callable[[str], None]) -> float:
+    """Seconds another run had the table first."""
+    began_s, told = time.perf_counter(), False
     while not _try(store, table, run_id):
         present = holder(store, table)
         if present is None:
@@ -89,6 +100,7 @@ def _acquire(store: Store, table: str, run_id: str, wait: bool, notify: Callable
             notify(f"{message}; waiting for it to end")
             told = True
         time.sleep(0.5)
+    return time.perf_counter() - began_s if told else 0.0
 
 
 def _try(store: Store, table: str, run_id: str) -> bool:

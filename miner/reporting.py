@@ -44,9 +44,9 @@ class Observation:
 class Report:
     """What one verb of the engine did: units seen, rows written by table, quarantined units, table versions.
 
-    `usage` is what its `workers` used, for whom `decoders`, if there are any, prepared; `driver_cpu_s` is CPU of the
-    process that planned and committed, beside blocks it worked on itself, and `commit_s` the seconds it was at commits;
-    `money` is None without prices.
+    `seconds` are without `waited_s`, in which another run held the tables. `usage` is what its `workers` used, for whom
+    `decoders`, if there are any, prepared; `driver_cpu_s` is CPU of the process that planned and committed, beside
+    blocks it worked on itself, and `commit_s` the seconds it was at commits; `money` is None without prices.
     """
 
     stage: str
@@ -66,6 +66,7 @@ class Report:
     commit_s: float = 0.0
     driver_cpu_s: float = 0.0
     money: Bill | None = None
+    waited_s: float = 0.0
 
     @property
     def changed(self) -> bool:
@@ -86,7 +87,7 @@ class Beginning:
     cpu_s: float = field(default_factory=time.process_time)
 
 
-def report_of(plan: Plan, committer: Committer | None, store: Store, began: Beginning) -> Report:
+def report_of(plan: Plan, committer: Committer | None, store: Store, began: Beginning, waited_s: float = 0.0) -> Report:
     """What a stage did; without a committer, that there was nothing to do."""
     failed = committer.failed if committer else 0
     written = committer.units - failed if committer else 0
@@ -98,7 +99,8 @@ def report_of(plan: Plan, committer: Committer | None, store: Store, began: Begi
         quarantined=failed,
         rows=dict(committer.rows) if committer else {},
         versions={output.table: store.version(output.table) for output in plan.stage.outputs},
-        seconds=time.perf_counter() - began.wall_s,
+        seconds=time.perf_counter() - began.wall_s - waited_s,
+        waited_s=waited_s,
         quarantined_before=plan.quarantined,
         reasons=dict(committer.reasons) if committer else {},
     )
@@ -139,6 +141,7 @@ def cost_of(report: Report) -> dict[str, Any]:
         "quarantined": report.quarantined,
         "rows": dict(report.rows),
         "seconds": round(report.seconds, 3),
+        "waited_s": round(report.waited_s, 3),
         "worker_seconds": round(report.usage.busy_s, 3),
         "workers": report.workers,
         "decoders": report.decoders,

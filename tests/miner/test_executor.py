@@ -22,10 +22,10 @@ from jobs.interrupts import interruptible
 from miner.disk import DiskError
 from miner.errors import BadInput, Conflict, MinerError
 from miner.executor import MAX_ATTEMPTS, LocalExecutor
-from miner.lease import lease
+from miner.lease import holder, lease
 from miner.limits import limited
 from miner.lineage import Run
-from miner.reporting import Progress
+from miner.reporting import Progress, cost_of
 from miner.schema import TABLES
 from miner.stage import Outcome, Output, Part, Prepare, Reduction, Stage
 from miner.store import Store
@@ -197,6 +197,28 @@ def test_a_reduction_that_stalled_while_another_run_took_over_doubles_nothing(st
     assert store.count("clips") == 1
     LocalExecutor().reduce(OneClip(), store, Run("test"))
     assert store.count("clips") == 1
+
+
+def test_waiting_for_another_run_is_told_apart(store: Store) -> None:
+    write_scenes(store, 4)
+    asked, other = threading.Event(), threading.Thread(target=lambda: held_until(store, asked))
+    other.start()
+    while holder(store, "clips") is None:
+        time.sleep(0.01)
+    began_s = time.perf_counter()
+    report = LocalExecutor(threads=1, notify=lambda line: asked.set()).map(OneClipStage(), store, Run("test"))
+    assert report.seconds + report.waited_s <= time.perf_counter() - began_s
+    other.join()
+    assert (report.written, len(store.scan("clips"))) == (4, 4)
+    assert report.waited_s >= 0.5 and cost_of(report)["waited_s"] == round(report.waited_s, 3)
+    with lease(store, ["clips"], "another") as held:
+        assert held.waited_s == 0
+
+
+def held_until(store: Store, asked: threading.Event) -> None:
+    """Another run, which holds `clips` until somebody waits for it."""
+    with lease(store, ["clips"], "another"):
+        asked.wait(60)
 
 
 def test_blocks_are_enough_for_those_who_prepare_for_gpus(store: Store) -> None:
