@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 
+def sees_gpu() -> bool:
+    """Whether torch has a GPU in this process."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
 class BatchStream:
     """One batch after the other through a device, in order.
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from embeddings.device import sees_gpu
 from embeddings.encoder import (
     Encoder,
     HeavyEncoder,
@@ -333,12 +334,9 @@ class EmbedStage(Stage):
 def _assert_gpu(num_gpus: float) -> None:
     """Raise MinerError where torch sees no GPU: it would compute on the CPU, which is slow, and be told and billed as a
     GPU."""
-    import torch
-
-    if not torch.cuda.is_available():
+    if not sees_gpu():
         raise MinerError(
-            f"workers are to have GPUs (num_gpus = {num_gpus:g}), but torch {torch.__version__} sees none on "
-            f"{socket.gethostname()}",
+            f"workers are to have GPUs (num_gpus = {num_gpus:g}), but torch sees none on {socket.gethostname()}",
             "Install a torch for the CUDA of its driver there (miner doctor tells), or leave out --num-gpus.",
         )
 
