@@ -26,7 +26,7 @@ from miner.indexes import Ask
 from miner.query.explain import weighed
 from miner.query.matching import Matches
 
-# What a search asks for unless told. Among half a million vectors a text costs some 4 CPU-ms, or one at 0.95: little
+# What a search asks for unless told. Among half a million vectors a text costs some 2 CPU-ms, or half at 0.95: little
 # beside encoding it (tens of ms), and of ten hits a tenth of one is missed, not half of one.
 EXACTLY = Ask(recall=0.99)
 _PER_CLIP = 4  # rows fetched at first for each wanted clip
