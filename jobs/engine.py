@@ -120,12 +120,27 @@ class RayExecutor(Executor):
             while parts and reduction.divided:
                 [(reduction, parts)] = _done_by_tasks(ray, _begin, [(reduction, store)])
                 _done_by_tasks(ray, _done, [(part,) for part in parts])
-            _done_by_tasks(ray, replace_rows, [(reduction, store, stamp, since)])
+            self._replace(ray, reduction, store, stamp, since)
         except RayTaskError as error:
             raise error.cause from error  # Ray's own hides it under its trace
         except RayError as error:
             _raise_if_fatal(ray, error)
             raise MinerError(f"stage {reduction.name}: {_cause(error)}", AGAIN) from error
+
+    def _replace(self, ray: Any, reduction: Reduction, store: Store, stamp: Mapping[str, str], since: int) -> None:
+        """Once more where its worker died, if that had not committed: whoever is cut off and alive is fenced off."""
+        from ray.exceptions import RayError, RayTaskError
+
+        try:
+            _done_by_tasks(ray, replace_rows, [(reduction, store, stamp, since)], restarts=0)
+        except RayTaskError:
+            raise
+        except RayError as error:
+            _raise_if_fatal(ray, error)
+            table = reduction.output.table
+            store.fence(table)
+            if not store.has_commit(table, stamp, since):
+                _done_by_tasks(ray, replace_rows, [(reduction, store, stamp, store.version(table))], restarts=0)
 
     def _need(self, stage: Stage) -> dict[str, float]:
         """What a worker of a stage asks of its node, in Ray's words."""
@@ -209,10 +224,12 @@ class RayExecutor(Executor):
         return ray
 
 
-def _done_by_tasks(ray: Any, work: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+def _done_by_tasks(
+    ray: Any, work: Callable[..., Any], calls: Sequence[tuple[Any, ...]], restarts: int = _RESTARTS
+) -> list[Any]:
     """What each call gives, in order. Where one fails, or somebody interrupts, the others are ended first: they would
     hold CPUs, and write files that nobody removes any more."""
-    task = ray.remote(num_cpus=1, max_retries=_RESTARTS)(work)
+    task = ray.remote(num_cpus=1, max_retries=restarts)(work)
     at_work = [task.remote(*call) for call in calls]
     try:
         return list(ray.get(at_work))

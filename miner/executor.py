@@ -238,6 +238,7 @@ def replace_rows(reduction: Reduction, store: Store, stamp: Mapping[str, str], s
     rows = reduction.compute(store)
     failpoint("reduce:before")
     store.replace(reduction.output.table, rows, reduction.owned, stamp, since)
+    failpoint("reduce:committed")
 
 
 @dataclass(frozen=True)

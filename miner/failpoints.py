@@ -29,6 +29,7 @@ NAMES = {
     "lineage:before": "a run is done, its lineage event is not written",
     "lineage:after": "the event is written, the lease is held",
     "reduce:before": "a reduction is computed and not committed",
+    "reduce:committed": "a reduction is committed, whoever did it has told nobody",
     "reduce:after": "a reduction is committed, its lineage event is not written",
     "index:part": "a part of a vector index is about to be filled",
     "index:sealed": "the files of a vector index are written, no manifest names them",

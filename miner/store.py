@@ -237,6 +237,10 @@ class Store:
         failpoint("commit:checked")
         return self._at(table).append(written, checked, properties)
 
+    def has_commit(self, table: str, properties: Mapping[str, str], since: int) -> bool:
+        """Whether a version after `since` has the stamp `properties`."""
+        return any(properties.items() <= commit.properties.items() for commit in self.commits(table, since))
+
     def fence(self, table: str) -> None:
         """From now on nobody commits what was begun before: for whoever takes over from a run that may be stalled.
 
@@ -262,6 +266,7 @@ class Store:
         """Make `rows` the only rows among those matching `owned`, in one commit: update, insert and delete by key.
 
         Raises Conflict if another run has taken the table over (`fence`) after version `since` (None: the present one).
+        Two that begin at one version could both insert a row: whoever tries again looks first (`has_commit`).
         """
         dataset = self.dataset(table, since)
         transaction = replacement(dataset, rows, owned, properties)

@@ -56,6 +56,20 @@ def test_workers_killed_at_work_cost_nothing(source: Path, undisturbed: Path, tm
     assert damage(ingest.lake, undisturbed) == Damage()
 
 
+@pytest.mark.parametrize("window", ["reduce:committed", "reduce:before"])
+def test_whoever_reduces_is_killed_around_its_commit(
+    window: str, source: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """After the commit every worker dies, and nothing is committed twice; before it, twice in a row is too often."""
+    ingest = Ingest(source, tmp_path / "lake", "ray")
+    with ingest.started(MINER_FAILPOINT=f"{window}=kill") as running:
+        code = running.wait()
+        assert code == (0 if window == "reduce:committed" else 1), running.said()
+        assert "Traceback" not in running.said()
+    ingest.finish()
+    assert damage(ingest.lake, undisturbed) == Damage()
+
+
 NODE_LOST = """
 import json, sys, threading
 import ray

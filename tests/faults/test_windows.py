@@ -37,6 +37,7 @@ INGEST = {
     "lineage:before": "slow",
     "lineage:after": "slow",
     "reduce:before": "slow",
+    "reduce:committed": "slow",
     "reduce:after": "",
     "index:between-tables": "slow",
     "digests:before": "slow",

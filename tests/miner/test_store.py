@@ -88,6 +88,18 @@ def test_replace_only_touches_owned_rows(store: Store) -> None:
     assert store.commits("clips", store.version("clips") - 1)[0].properties == {RUN: "a"}
 
 
+def test_a_commit_is_known_by_its_stamp_behind_a_fence(store: Store) -> None:
+    since, stamp = store.version("clips"), {RUN: "a", "miner.owned": "true"}
+    assert not store.has_commit("clips", stamp, since)
+    store.replace("clips", clips(0, 4), "true", stamp, since)
+    store.fence("clips")
+    assert store.has_commit("clips", stamp, since) and not store.has_commit("clips", {**stamp, RUN: "b"}, since)
+    assert not store.has_commit("clips", stamp, store.version("clips"))
+    with pytest.raises(Conflict, match="taken over"):
+        store.replace("clips", clips(0, 4), "true", stamp, since)  # one that was cut off
+    assert store.count("clips") == 4
+
+
 def test_key_indexes_follow_the_table(store: Store) -> None:
     store.append("clips", clips(0, 30))
     assert index_keys(store, "clips")
