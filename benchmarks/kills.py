@@ -1,6 +1,6 @@
-"""Claim: 300 SIGKILLs of driver, task and actor during an ingest lose no row, double none and change none.
+"""Claim: 300 SIGKILLs of driver and tasks during an ingest lose no row, double none and change none.
 
-Two thirds hit the driver of a local run, the others a driver, a task worker or an actor of a run on Ray. After ten
+Two thirds hit the driver of a local run, the others a driver or a task worker of a run on Ray. After ten
 kills the command is let through; the Lance tables are then read from outside and compared with those of an undisturbed
 run.
 """
@@ -36,8 +36,8 @@ def write_source(folder: Path, scenes: int) -> Path:
 
 
 def kinds_of(executor: str, kills: int, chance: random.Random) -> list[str]:
-    """What is killed, in order: on Ray a driver, a task worker and an actor equally often."""
-    each = ["driver", "task", "actor"] if executor == "ray" else ["driver"]
+    """What is killed, in order: on Ray a driver and a task worker equally often."""
+    each = ["driver", "task"] if executor == "ray" else ["driver"]
     kinds = [each[number % len(each)] for number in range(kills)]
     chance.shuffle(kinds)
     return kinds
