@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kernels.thinning import Edges, Space, thin
 from miner.dedup_shards import Asked, Work
+from miner.errors import Conflict
 from miner.scratch import Scratch
 from tests.footages import mixture
 
@@ -51,6 +52,6 @@ def test_files_of_another_run_are_not_taken_for_ones_own(tmp_path: Path) -> None
     none = Edges(np.empty(0, np.int64), np.empty(0, np.int64))
     asked = Asked(*[np.arange(10).astype(str)] * 2, [Space(vectors, 0.9)], (none, none), np.arange(10))
     work, parts = Work.begun(Scratch(str(tmp_path / "a")), asked, 4).next()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(Conflict, match="took over"):
         work.next()  # its parts were not done
     assert len(parts) == 2
