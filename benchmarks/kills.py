@@ -1,8 +1,8 @@
-"""Claim: 300 SIGKILLs of driver and tasks during an ingest lose no row, double none and change none.
+"""Claim: 300 SIGKILLs of driver, task and actor during an ingest lose no row, double none and change none.
 
-Two thirds hit the driver of a local run, the others a driver or a task worker of a run on Ray. After ten
-kills the command is let through; the Lance tables are then read from outside and compared with those of an undisturbed
-run.
+Two thirds hit the driver of a local run, the others a driver, a task worker or an actor of a run on Ray with an encoder
+that has weights. After ten kills the command is let through; the Lance tables are then read from outside and compared
+with those of an undisturbed local run.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tests.faults.commands import Ingest, durations_s
 from tests.faults.kills import Loop, Toll
 
 SMALL = {"width": 64, "height": 36, "beams": 8, "azimuths": 90}
+ENCODERS = {"local": ("hashing", "descriptor"), "ray": ("lite", "descriptor")}
 ZERO = {"lost": "rows lost", "doubled": "rows doubled", "differing": "rows that differ"}
 ZERO |= {"misplaced": "units not once in table or quarantine", "books": "manifests and lineage that do not fit"}
 
@@ -36,19 +37,22 @@ def write_source(folder: Path, scenes: int) -> Path:
 
 
 def kinds_of(executor: str, kills: int, chance: random.Random) -> list[str]:
-    """What is killed, in order: on Ray a driver and a task worker equally often."""
-    each = ["driver", "task"] if executor == "ray" else ["driver"]
+    """What is killed, in order: on Ray a driver, a task worker and an actor equally often."""
+    each = ["driver", "task", "actor"] if executor == "ray" else ["driver"]
     kinds = [each[number % len(each)] for number in range(kills)]
     chance.shuffle(kinds)
     return kinds
 
 
-def toll_of(ingest: Ingest, kills: int, seed: int, undisturbed: Path) -> Toll:
+def toll_of(executor: str, kills: int, source: Path, folder: Path, seed: int) -> Toll:
     """Kill ingests with one executor."""
-    chance = random.Random(f"{seed} {ingest.executor}")
-    calm = replace(ingest, lake=ingest.lake.with_name(f"{ingest.executor}_calm"))
-    loop = Loop(ingest, undisturbed, durations_s(calm.finish()), chance, tell=lambda text: _tell(ingest.executor, text))
-    return loop.run(kinds_of(ingest.executor, kills, chance))
+    chance = random.Random(f"{seed} {executor}")
+    ingest = Ingest(source, folder / executor, executor, ENCODERS[executor])
+    undisturbed = replace(ingest, lake=folder / f"{executor}_undisturbed", executor="local")
+    calm = replace(ingest, lake=folder / f"{executor}_calm")
+    seconds = [durations_s(each.finish()) for each in (undisturbed, calm)][1]
+    loop = Loop(ingest, undisturbed.lake, seconds, chance, tell=lambda text: _tell(executor, text))
+    return loop.run(kinds_of(executor, kills, chance))
 
 
 def measure(options: argparse.Namespace) -> list[Row]:
@@ -60,11 +64,8 @@ def measure(options: argparse.Namespace) -> list[Row]:
         kills = {options.executor: options.kills}
     with tempfile.TemporaryDirectory() as folder:
         source = write_source(Path(folder, "source"), 4 if options.quick else 12)
-        calm = Ingest(source, Path(folder, "undisturbed"), encoders=("hashing", "descriptor"))
-        calm.finish()
-        jobs = [(replace(calm, executor=name, lake=Path(folder, name)), number) for name, number in kills.items()]
-        with ThreadPoolExecutor(len(jobs)) as pool:
-            tolls = list(pool.map(lambda job: toll_of(job[0], job[1], options.seed, calm.lake), jobs))
+        with ThreadPoolExecutor(len(kills)) as pool:
+            tolls = list(pool.map(lambda job: toll_of(*job, source, Path(folder), options.seed), kills.items()))
     return [row for name, toll in zip(kills, tolls, strict=True) for row in _hits(name, toll)] + _found(tolls)
 
 

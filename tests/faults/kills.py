@@ -21,7 +21,10 @@ from tests.faults.commands import STAGES, Ingest, Running, may_begin
 from tests.tables import Damage, damage, read
 
 PER_LAKE = 10
-VICTIM = re.compile(r"ray::(MapBatches\(whole\)|replace_rows)")  # encoders without weights work in tasks, not actors
+VICTIMS = {  # encoders with weights work in actors, all else in tasks
+    "task": re.compile(r"ray::(MapBatches\(whole\)|replace_rows)"),
+    "actor": re.compile(r"ray::MapWorker\("),
+}
 _LEASED = {"scenes": "ingest", "clips": "cut", "assets": "embed", "clip_facts": "index", "indexes": "index"}
 _PATIENCE_S = 0.4
 _LINGER_S = 60.0  # a Ray worker that was still starting when its driver died needs some time to find out
@@ -60,7 +63,7 @@ class Loop:
     tell: Callable[[str], None] = lambda text: None
 
     def run(self, kinds: Sequence[str]) -> Toll:
-        """Kill a `driver` or a Ray `task` for each of `kinds`, in this order, all of them alive."""
+        """Kill a `driver`, a Ray `task` or a Ray `actor` for each of `kinds`, in this order, all of them alive."""
         toll, deck, number = Toll(), list(kinds)[::-1], 0
         while deck:
             lake = self.ingest.lake.with_name(f"{self.ingest.lake.name}_{number}")
@@ -98,11 +101,11 @@ class Loop:
 
     def _strike(self, ingest: Ingest, running: Running, kind: str, share: float) -> Hit | None:
         """One kill at a random moment; None if the command ends first."""
-        aim = self._aim(ingest, share)
+        aim = "embed" if kind == "actor" else self._aim(ingest, share)
         begun = running.until(running.at_work) and running.until(lambda: self._may_begin(aim, ingest.lake))
         if kind == "driver" and begun:
             time.sleep(self.chance.uniform(0, self.seconds[aim]))
-        done = running.kill() if kind == "driver" else self._kill_worker(running, VICTIM)
+        done = running.kill() if kind == "driver" else self._kill_worker(running, VICTIMS[kind])
         return Hit(kind, self._landed(ingest.lake, running.process.pid)) if done else None
 
     def _aim(self, ingest: Ingest, share: float) -> str:

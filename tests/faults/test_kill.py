@@ -55,7 +55,7 @@ def test_killed_ten_times_local(calm: Calm, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_ten_times_ray(calm: Calm, tmp_path: Path) -> None:
-    kinds = ["task", "driver"] * 5
+    kinds = ["task", "driver"] * 5  # actors: benchmarks/kills, with an encoder that has weights
     toll = toll_of(calm, tmp_path / "lake", kinds, "ray")
     assert sorted(hit.kind for hit in toll.hits) == sorted(kinds)
     assert toll.damages == [Damage()] * len(toll.damages), toll
