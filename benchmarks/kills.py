@@ -24,6 +24,7 @@ from tests.faults.kills import Loop, Toll
 
 SMALL = {"width": 64, "height": 36, "beams": 8, "azimuths": 90}
 ENCODERS = {"local": ("hashing", "descriptor"), "ray": ("lite", "descriptor")}
+SCENES = {"local": 12, "ray": 4}  # weights take their time
 ZERO = {"lost": "rows lost", "doubled": "rows doubled", "differing": "rows that differ"}
 ZERO |= {"misplaced": "units not once in table or quarantine", "books": "manifests and lineage that do not fit"}
 
@@ -44,9 +45,10 @@ def kinds_of(executor: str, kills: int, chance: random.Random) -> list[str]:
     return kinds
 
 
-def toll_of(executor: str, kills: int, source: Path, folder: Path, seed: int) -> Toll:
+def toll_of(executor: str, kills: int, scenes: int, folder: Path, seed: int) -> Toll:
     """Kill ingests with one executor."""
     chance = random.Random(f"{seed} {executor}")
+    source = write_source(folder / f"{executor}_source", scenes)
     ingest = Ingest(source, folder / executor, executor, ENCODERS[executor])
     undisturbed = replace(ingest, lake=folder / f"{executor}_undisturbed", executor="local")
     calm = replace(ingest, lake=folder / f"{executor}_calm")
@@ -57,15 +59,14 @@ def toll_of(executor: str, kills: int, source: Path, folder: Path, seed: int) ->
 
 def measure(options: argparse.Namespace) -> list[Row]:
     """Both loops at once: each waits a lot for processes to start."""
-    kills = {"local": options.kills - options.kills // 3, "ray": options.kills // 3}
+    kills, scenes = {"local": options.kills - options.kills // 3, "ray": options.kills // 3}, SCENES
     if options.quick:
-        kills = {"local": 10}
+        kills, scenes = {"local": 10}, {"local": 4}
     elif options.executor != "both":
         kills = {options.executor: options.kills}
     with tempfile.TemporaryDirectory() as folder:
-        source = write_source(Path(folder, "source"), 4 if options.quick else 12)
         with ThreadPoolExecutor(len(kills)) as pool:
-            tolls = list(pool.map(lambda job: toll_of(*job, source, Path(folder), options.seed), kills.items()))
+            tolls = list(pool.map(lambda name: toll_of(name, kills[name], scenes[name], Path(folder), options.seed), kills))
     return [row for name, toll in zip(kills, tolls, strict=True) for row in _hits(name, toll)] + _found(tolls)
 
 
