@@ -66,7 +66,8 @@ def measure(options: argparse.Namespace) -> list[Row]:
         kills = {options.executor: options.kills}
     with tempfile.TemporaryDirectory() as folder:
         with ThreadPoolExecutor(len(kills)) as pool:
-            tolls = list(pool.map(lambda name: toll_of(name, kills[name], scenes[name], Path(folder), options.seed), kills))
+            jobs = [(name, kills[name], scenes[name], Path(folder), options.seed) for name in kills]
+            tolls = list(pool.map(lambda job: toll_of(*job), jobs))
     return [row for name, toll in zip(kills, tolls, strict=True) for row in _hits(name, toll)] + _found(tolls)
 
 
