@@ -38,11 +38,15 @@ def write_source(folder: Path, scenes: int) -> Path:
 
 
 def kinds_of(executor: str, kills: int, chance: random.Random) -> list[str]:
-    """What is killed, in order: on Ray a driver, a task worker and an actor equally often."""
-    each = ["driver", "task", "actor"] if executor == "ray" else ["driver"]
-    kinds = [each[number % len(each)] for number in range(kills)]
-    chance.shuffle(kinds)
-    return kinds
+    """What is killed, in order; on Ray, lake after lake, tasks where tasks are at work and actors where they are."""
+    if executor == "local":
+        return ["driver"] * kills
+    kinds: list[str] = []
+    while len(kinds) < kills:
+        for begin_middle_end in (["task", "task", "driver"], ["actor", "actor", "actor", "driver"], ["task", "driver"]):
+            kinds += chance.sample(begin_middle_end, len(begin_middle_end))
+        kinds.append("driver")
+    return kinds[:kills]
 
 
 def toll_of(executor: str, kills: int, scenes: int, folder: Path, seed: int) -> Toll:
