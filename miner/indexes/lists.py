@@ -23,7 +23,7 @@ _TILE = 512  # queries at once
 
 
 class Chosen(NamedTuple):
-    """Lists to read, (q, count) int64, and the inner products of queries and their centres, (q, count) float32."""
+    """Lists to read, best first, (q, count) int64, and inner products of queries and centres, (q, count) float32."""
 
     numbers: NDArray[np.int64]
     scores: Vectors
@@ -72,5 +72,7 @@ class Lists:
         scores = queries @ self.centres.T
         towards = np.sqrt(np.einsum("ij,ij->i", queries @ self.shape, queries).clip(min=0) * (2 * np.log1p(size)))
         hoped = scores + towards[:, None].astype(np.float32) * self.reach
-        numbers = np.argpartition(hoped, len(self) - count, axis=1)[:, len(self) - count :]
-        return Chosen(np.ascontiguousarray(numbers), np.take_along_axis(scores, numbers, axis=1))
+        most = np.argpartition(hoped, len(self) - count, axis=1)[:, len(self) - count :]
+        best_first = np.argsort(-np.take_along_axis(hoped, most, axis=1), axis=1)
+        numbers = np.take_along_axis(most, best_first, axis=1)
+        return Chosen(numbers, np.take_along_axis(scores, numbers, axis=1))
