@@ -6,7 +6,6 @@ Distances are angles in radians, which are a metric.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,48 +55,6 @@ def k_center(vectors: Vectors, k: int, candidates: Candidates | None = None, see
     radius = float(goal.worth(state, slice(None)).max(initial=0))
     farthest = int(np.argmax(goal.worth(state, slice(None)))) if n else 0
     return Cover(rows, gains, radius, _lower_bound(Picked(rows, gains), radius, goal.weights, farthest))
-
-
-def merged_k_center(
-    parts: Sequence[Cover],
-    vectors: Vectors,
-    k: int,
-    candidates: Candidates | None = None,
-    heaviest: float | None = None,
-) -> Cover:
-    """At most `k` rows for all shards, from their own `parts` and the `vectors` (m, d) of their rows, part after part.
-
-    `rows` are numbers in that sequence. No row of any shard is farther than `radius` from the picked and preselected
-    ones: the widest part's radius, and from a part's row on to the nearest of them. Without weights and group limits
-    that is at most four times the optimum, where each part has k rows (Malkomes et al. 2015, "Fast distributed k-center
-    clustering with outliers on massive data"), and mostly far less; a pass over all rows tells the true one.
-
-    With weights the way on counts as much as it would to the `heaviest` of all rows of the shards, picked or not: the
-    radius holds, but no factor of the optimum does. Raises ValueError for no parts, and weights without `heaviest`.
-    """
-    asked = candidates or Candidates()
-    rows = sum(len(part.rows) for part in parts)
-    if not parts or rows != len(vectors):
-        raise ValueError(f"{len(parts)} parts of {rows} rows do not go with {len(vectors)} vectors")
-    if asked.weights is not None and heaviest is None:
-        raise ValueError("weights need the weight of the heaviest row, picked or not")
-    merged = k_center(vectors, k, candidates)
-    centres = len(merged.rows) + len(asked.chosen)  # a part's rows and one more are more than these: two share one
-    bounds = [part.lower_bound for part in parts if len(part.rows) >= centres]
-    away = _farthest(vectors, np.concatenate([merged.rows, asked.chosen]))
-    radius = max(part.radius for part in parts) + away * (1.0 if heaviest is None else heaviest)
-    return Cover(merged.rows, merged.gains, radius, max([merged.lower_bound, *bounds]))
-
-
-def _farthest(vectors: Vectors, centres: Rows) -> float:
-    """The largest angle of any row to the nearest of the centres; pi without any."""
-    if not len(centres):
-        return np.pi if len(vectors) else 0.0
-    goal = _Farthest(np.ones(len(vectors), np.float32), vectors.shape[1])
-    state = np.full(len(vectors), -1, np.float32)
-    for start in range(0, len(centres), _AT_ONCE):
-        apply(vectors, vectors[centres[start : start + _AT_ONCE]], goal, state)
-    return float(goal.worth(state, slice(None)).max(initial=0))
 
 
 @dataclass(frozen=True)

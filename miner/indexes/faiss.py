@@ -140,9 +140,8 @@ class Codes:
     def _codes_of(self, lists: Lists) -> CodeLists:
         if self._code_lists is None:
             stored, numbers = self._index.invlists, range(len(lists))
-            codes, ids = (
-                [int(at(i) or 0) for i in numbers] for at in (stored.get_codes, stored.get_ids)
-            )  # None: empty
+            of_lists = (stored.get_codes, stored.get_ids)
+            codes, ids = ([int(at(i) or 0) for i in numbers] for at in of_lists)  # nowhere if it is empty
             sizes = np.array([stored.list_size(i) for i in numbers])
             self._code_lists = CodeLists(np.array(codes, np.uint64), np.array(ids, np.uint64), sizes)
         return self._code_lists

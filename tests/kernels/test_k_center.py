@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kernels.candidates import Candidates
-from kernels.k_center import k_center, merged_k_center
+from kernels.k_center import k_center
 from tests.kernels.test_neighbors import unit
 
 CLOSE = 2e-3  # radians: what float32 cosines near 1 can tell
@@ -118,39 +118,6 @@ def test_equal_rows_come_in_order_and_cover_at_once() -> None:
     found = k_center(vectors, 8, Candidates(preselected=np.array([500])))
     assert sorted(found.rows[:2].tolist()) == [1000, 2000] and found.rows[2:].tolist() == [0, 1, 2, 3, 4, 5]
     assert found.radius == found.lower_bound == 0 and not found.gains[2:].any()
-
-
-def test_shards_merge_within_the_bound_they_state() -> None:
-    rng = np.random.default_rng(3)
-    vectors = np.repeat(unit(rng, 40, 8), 30, axis=0) + 0.2 * unit(rng, 1200, 8)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    shards = np.split(vectors, 4)
-    parts = [k_center(shard, 10, seed=i) for i, shard in enumerate(shards)]
-    rows = np.concatenate([part.rows + 300 * i for i, part in enumerate(parts)])
-    merged = merged_k_center(parts, vectors[rows], 10)
-    true = angles(vectors)[:, rows[merged.rows]].min(axis=1).max()
-    whole = k_center(vectors, 10)
-    assert true <= merged.radius + CLOSE and merged.radius <= 8 * merged.lower_bound + CLOSE
-    assert merged.lower_bound <= whole.radius + CLOSE
-    with pytest.raises(ValueError):
-        merged_k_center([], vectors[:0], 3)
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_shards_with_weights_preselected_and_a_mask_merge_within_the_bound(seed: int) -> None:
-    """Rows far lighter than others are merged first, which a bound made of weighted steps alone would not survive."""
-    rng = np.random.default_rng(seed)
-    vectors = unit(rng, 240, 4)
-    weights = rng.choice([0.05, 1.0, 3.0], 240).astype(np.float32)
-    shards = np.split(np.arange(240), 4)
-    parts = [k_center(vectors[shard], 6, Candidates(weights=weights[shard]), seed) for shard in shards]
-    rows = np.concatenate([shard[part.rows] for shard, part in zip(shards, parts, strict=True)])
-    asked = Candidates(mask=rng.random(24) < 0.7, weights=weights[rows], preselected=np.arange(seed % 3))
-    merged = merged_k_center(parts, vectors[rows], 4, asked, float(weights.max()))
-    centres = rows[np.concatenate([merged.rows, asked.chosen])]
-    assert (angles(vectors)[:, centres].min(axis=1) * weights).max() <= merged.radius + CLOSE
-    with pytest.raises(ValueError, match="heaviest"):
-        merged_k_center(parts, vectors[rows], 4, asked)
 
 
 @pytest.mark.parametrize(
