@@ -15,7 +15,7 @@ from typing import Any
 
 from scipy.stats import t as student
 
-from miner.bottleneck import Resources, Service, limit
+from miner.bottleneck import Service, best_rate
 from miner.prices import Cost
 from miner.reporting import Report
 from miner.usage import Usage
@@ -90,12 +90,12 @@ def calibrate(runs: Sequence[Measured]) -> Calibration:
     gpus = usage.gpu_s / usage.apply_s if usage.apply_s else 0.0
     gpu_s = max(usage.gpu_s + usage.gpu_wait_s - gpus * usage.start_s, 0.0)  # that is once, not for each unit
     per_unit = 1 / units
-    phases = {name: getattr(usage, name) * per_unit for name in ("prepare_s", "apply_s", "write_s", "cpu_s")}
-    commit_s = sum(run.commit_s for run in runs) * per_unit
+    commit_s = sum(run.commit_s for run in runs)
+    phases_s = (usage.prepare_s, usage.apply_s, usage.write_s, commit_s)
     made = max(sum(run.workers for run in runs), 1)
     return Calibration(
         unit=replace(Cost(0.0, gpu_s, usage.bytes_read, usage.bytes_written) * per_unit, cpu_s=cpu_s),
-        service=Service(**phases, commit_s=commit_s),
+        service=Service(*(each * per_unit for each in phases_s)),
         run_cpu_s=sum(run.driver_cpu_s for run in runs) / len(runs),
         start_s=usage.start_s / made,
         start_cpu_s=(usage.start_cpu_s + cold_s) / made,
@@ -138,6 +138,6 @@ def predict(known: Calibration, units: int, workers: int) -> Prediction:
     if not units:
         return Prediction(0, Cost(), 0.0, 1.0, 1.0)
     once = Cost(cpu_s=known.run_cpu_s + workers * known.start_cpu_s, gpu_s=workers * known.gpus * known.start_s)
-    rate = limit(known.service, Resources(workers, known.gpus, known.decoders)).rate
+    rate = best_rate(known.service, workers, known.decoders)
     bounds = (None, None) if known.half is None else (max(1 - known.half, 0.0), 1 + known.half)
     return Prediction(units, known.unit * units + once, units / rate + known.start_s, *bounds)

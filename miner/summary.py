@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-from miner.bottleneck import Phase, Resource, Resources, Service, limit, resource_of
+from miner.bottleneck import Service, best_rate, limiting, loads, pools
 from miner.reporting import Report
 
-Limiting = Phase | Literal["start", "waiting"]
-_SATURATED = 0.5  # of the wall time: what is busy for less did not hold up the others
+Phase = Literal["prepare", "apply", "write", "start", "commit", "driver"]
+Limiting = Phase | Literal["waiting"]
+Resource = Literal["CPU", "GPU", "lake", "driver"]
+_RESOURCES: Mapping[Limiting, Resource] = {
+    "prepare": "CPU",
+    "write": "lake",
+    "start": "CPU",
+    "commit": "lake",
+    "driver": "driver",
+    "waiting": "driver",
+}
 _RELIEF: Mapping[tuple[Limiting, Resource], str] = {
     ("prepare", "CPU"): "more CPUs to read and decode (num_cpus, more nodes)",
     ("apply", "CPU"): "more CPUs (num_cpus, more nodes)",
@@ -43,7 +52,7 @@ class Summary:
     workers: int
     busy_share: float
     gpu_wait_share: float | None
-    shares: Mapping[str, float]
+    shares: Mapping[Phase, float]
     quarantined: int
     limits: Limiting
     resource: Resource
@@ -62,7 +71,10 @@ def summary(report: Report) -> Summary:
     """The summary of a stage that worked on units."""
     usage, shares = report.usage, _shares(report)
     units = report.written + report.quarantined
-    limits, resource = _limits(report, shares)
+    whose = pools(report.decoders > 0)
+    found = limiting(shares, whose)
+    limits: Limiting = found or "waiting"
+    resource = _RESOURCES.get(limits, "GPU" if usage.gpu_s else "CPU")
     held_s = usage.gpu_s + usage.gpu_wait_s
     return Summary(
         stage=report.stage,
@@ -72,7 +84,7 @@ def summary(report: Report) -> Summary:
         mb_read_per_s=usage.bytes_read / 1e6 / report.seconds,
         mb_written_per_s=usage.bytes_written / 1e6 / report.seconds,
         workers=report.workers,
-        busy_share=sum(shares[phase] for phase in _own_phases(report)),
+        busy_share=loads(shares, whose)["workers"] - shares["start"],
         gpu_wait_share=usage.gpu_wait_s / held_s if held_s else None,
         shares=shares,
         quarantined=report.quarantined,
@@ -84,46 +96,16 @@ def summary(report: Report) -> Summary:
     )
 
 
-def service_of(report: Report) -> Service:
-    """Seconds for a unit, as measured."""
-    usage, units = report.usage, max(report.usage.units, 1)
-    return Service(
-        usage.prepare_s / units,
-        usage.apply_s / units,
-        usage.write_s / units,
-        report.commit_s / units,
-        report.driver_cpu_s / units,
-        usage.cpu_s / units,
-    )
-
-
-def _shares(report: Report) -> dict[str, float]:
-    usage, workers_s = report.usage, max(report.workers, 1) * report.seconds
-    of_workers = {"prepare": usage.prepare_s, "apply": usage.apply_s, "write": usage.write_s, "start": usage.start_s}
-    of_decoders = {"prepare": of_workers.pop("prepare") / (report.decoders * report.seconds)} if report.decoders else {}
-    of_driver = {"commit": report.commit_s, "driver": report.driver_cpu_s}
-    shares = {name: spent_s / workers_s for name, spent_s in of_workers.items()}
-    return shares | of_decoders | {name: spent_s / report.seconds for name, spent_s in of_driver.items()}
-
-
-def _limits(report: Report, shares: Mapping[str, float]) -> tuple[Limiting, Resource]:
-    """What was busiest, if anything was for long."""
-    phases = _own_phases(report)
-    busy = {"workers": sum(shares[phase] for phase in phases)}
-    busy |= {name: shares[name] for name in ("prepare", "start", "commit", "driver")}
-    busiest = max(busy, key=lambda name: busy[name])
-    if busy[busiest] < _SATURATED:
-        return "waiting", "driver"
-    if busiest == "workers":
-        longest = max(phases, key=lambda phase: shares[phase])
-        return longest, resource_of(longest, _gpus(report))
-    found: dict[str, tuple[Limiting, Resource]] = {
-        "prepare": ("prepare", "CPU"),
-        "start": ("start", "CPU"),
-        "commit": ("commit", "lake"),
-        "driver": ("driver", "driver"),
+def _shares(report: Report) -> dict[Phase, float]:
+    usage, workers = report.usage, max(report.workers, 1)
+    return {
+        "prepare": usage.prepare_s / ((report.decoders or workers) * report.seconds),
+        "apply": usage.apply_s / (workers * report.seconds),
+        "write": usage.write_s / (workers * report.seconds),
+        "start": usage.start_s / (workers * report.seconds),
+        "commit": report.commit_s / report.seconds,
+        "driver": report.driver_cpu_s / report.seconds,
     }
-    return found[busiest]
 
 
 def _relief(stage: str, limits: Limiting, resource: Resource) -> str:
@@ -134,19 +116,9 @@ def _relief(stage: str, limits: Limiting, resource: Resource) -> str:
 def _doubled(report: Report, limits: Limiting) -> float | None:
     if limits not in ("prepare", "apply"):
         return None
-    service = service_of(report)
-    # What a driver in the same process spends beside commits is of the run, not of each unit more or less.
-    workers, decoders = max(report.workers, 1), report.decoders
-    doubled = {"decoders": 2 * decoders} if decoders and limits == "prepare" else {"workers": 2 * workers}
-    there = Resources(workers, _gpus(report), decoders)
-    return limit(replace(service, driver_s=0.0), replace(there, **doubled)).rate
-
-
-def _own_phases(report: Report) -> tuple[Phase, ...]:
-    """Which phases workers do themselves."""
-    return ("apply", "write") if report.decoders else ("prepare", "apply", "write")
-
-
-def _gpus(report: Report) -> float:
-    """GPUs of each worker."""
-    return report.usage.gpu_s / report.usage.apply_s if report.usage.apply_s else 0.0
+    usage, workers, decoders = report.usage, max(report.workers, 1), report.decoders
+    phases_s = (usage.prepare_s, usage.apply_s, usage.write_s, report.commit_s)
+    measured = Service(*(each / max(usage.units, 1) for each in phases_s))
+    if decoders and limits == "prepare":
+        return best_rate(measured, workers, 2 * decoders)
+    return best_rate(measured, 2 * workers, decoders)

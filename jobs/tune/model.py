@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.tune.space import Setting, Space
+from miner.bottleneck import limiting, loads
 
 Floats = NDArray[np.float64]
 _RIDGE = (0.01, 0.3)  # on linear and quadratic terms: effects are taken for log-linear until trials say otherwise
 _LEAST_BUSY = 1e-3
-_BUSY = 0.65  # below, the servers of every stage have nothing to do for a third of the time
 _LEAST_STEADY = 0.3  # in a trial of two or three blocks a server of many is busy for so long
 HAND_OVER = "hand-over"
 
@@ -42,29 +42,14 @@ class Outcome:
 
     @property
     def limit(self) -> str:
-        """The stage that limits: the longest of the busiest servers, or HAND_OVER where none are busy and each waits
-        for the others."""
-        loads = self._loads()
-        busiest = max(loads, key=lambda pool: loads[pool], default=HAND_OVER)
-        if loads.get(busiest, 0.0) < _BUSY:
-            return HAND_OVER
-        return max((stage for stage in self.busy if self._pool(stage) == busiest), key=lambda stage: self.busy[stage])
+        """The stage that limits, or HAND_OVER where none is busy and each waits for the others."""
+        return limiting(self.busy, self.pools) or HAND_OVER
 
     @property
     def steady_rate(self) -> float:
         """What the busiest servers could do if they never waited, as they hardly do in a run much longer than a
         trial."""
-        return self.rate / max([*self._loads().values(), _LEAST_STEADY])
-
-    def _pool(self, stage: str) -> str:
-        return self.pools.get(stage, stage)
-
-    def _loads(self) -> dict[str, float]:
-        """The share of the time that the servers of each pool are at work."""
-        loads: dict[str, float] = {}
-        for stage, share in self.busy.items():
-            loads[self._pool(stage)] = loads.get(self._pool(stage), 0.0) + share
-        return loads
+        return self.rate / max([*loads(self.busy, self.pools).values(), _LEAST_STEADY])
 
 
 def predicted(space: Space, outcomes: Sequence[Outcome], settings: Sequence[Setting]) -> Floats:
@@ -74,19 +59,18 @@ def predicted(space: Space, outcomes: Sequence[Outcome], settings: Sequence[Sett
     stages = sorted({stage for outcome in good for stage in outcome.busy})
     rates = np.log([outcome.rate for outcome in good])
     busy = np.log([[max(outcome.busy.get(stage, 0.0), _LEAST_BUSY) for stage in stages] for outcome in good])
-    pools = [good[0].pools.get(stage, stage) for stage in stages]
     capacities = rates[:, None] - busy  # what each stage could do, by the utilization law
     told = np.array([_fitted(tried, own, wanted) for own in capacities.T]).T
-    lost = _fitted(tried, rates - _slowest(capacities, pools), wanted)
-    expected: Floats = np.exp(_slowest(told, pools) + np.minimum(lost, 0.0))
-    return expected
+    slowest, expected = (_slowest(dict(zip(stages, each.T, strict=True)), good[0].pools) for each in (capacities, told))
+    lost = _fitted(tried, rates - slowest, wanted)
+    rate: Floats = np.exp(expected + np.minimum(lost, 0.0))
+    return rate
 
 
-def _slowest(capacities: Floats, pools: Sequence[str]) -> Floats:
-    """The logarithm of the least capacity of any pool, from those of stages, (settings, stages): the times of stages
-    that share servers add up."""
-    loads = [-np.logaddexp.reduce(-capacities[:, [own == pool for own in pools]], axis=1) for pool in sorted({*pools})]
-    slowest: Floats = np.min(loads, axis=0)
+def _slowest(capacities: Mapping[str, Floats], pools: Mapping[str, str]) -> Floats:
+    """The logarithm of the least capacity of any pool, from those of stages, (settings,) each."""
+    seconds = {stage: np.exp(-capacity) for stage, capacity in capacities.items()}
+    slowest: Floats = -np.log(np.max(list(loads(seconds, pools).values()), axis=0))
     return slowest
 
 

@@ -19,6 +19,7 @@ from jobs.run import Listener, make_executor
 from jobs.tune.clock import Clocked, pace
 from jobs.tune.model import Outcome
 from jobs.tune.space import Setting
+from miner.bottleneck import pools
 from miner.embed import DEFAULT_ENCODERS
 from miner.encoders import get_encoder
 from miner.errors import BadInput, MinerError, NotFound, UsageError
@@ -28,8 +29,6 @@ from miner.schema import SAMPLE_DATA, SCENES, check
 from miner.store import Store
 
 _MOST_BAD = 0.1
-_SHARED = {"prepare": "workers", "apply": "workers", "write": "workers"}  # who does it, one after the other
-_APART = {"apply": "workers", "write": "workers"}
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class Trials:
         apart = bool(config.num_gpus) and config.executor == "ray"
         found = pace(executor.came, report.commit_s, (config.decode_workers or self.cpus) if apart else 0)
         seconds = time.perf_counter() - began_s
-        return Outcome(setting, units, found.rate, found.busy, seconds, pools=_APART if apart else _SHARED)
+        return Outcome(setting, units, found.rate, found.busy, seconds, pools=pools(apart))
 
     def _base(self, units: int) -> Path:
         """A lake with so many readings, not embedded yet."""

@@ -1,4 +1,4 @@
-"""What limits a stage: planted service times, and laws of the model."""
+"""What limits a stage: planted times, and laws of the model."""
 
 from __future__ import annotations
 
@@ -8,53 +8,64 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miner.bottleneck import Resources, Service, limit
+from miner.bottleneck import SATURATED, Service, best_rate, limiting, loads, pools
 
 seconds = st.floats(0.001, 10)
-services = st.builds(Service, seconds, seconds, seconds, seconds, seconds)
-resources = st.builds(Resources, st.integers(1, 64), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 64))
+services = st.builds(Service, seconds, seconds, seconds, seconds)
+shares = st.dictionaries(st.sampled_from(["prepare", "apply", "write", "start", "commit"]), st.floats(0.0, 0.5))
 
 
 @pytest.mark.parametrize(
-    ("service", "on", "phase", "resource", "rate"),
+    ("shares", "apart", "phase"),
     [
-        (Service(0.3, 0.1, 0.1), Resources(2), "prepare", "CPU", 4),
-        (Service(0.1, 0.3, 0.1), Resources(2), "apply", "CPU", 4),
-        (Service(0.1, 0.3, 0.1), Resources(2, gpus=1), "apply", "GPU", 4),
-        (Service(0.1, 0.1, 0.3), Resources(2), "write", "lake", 4),
-        (Service(0.1, 0.1, 0.1, commit_s=0.5), Resources(2), "commit", "lake", 2),
-        (Service(0.1, 0.1, 0.1, commit_s=0.1, driver_s=0.4), Resources(2), "driver", "driver", 2),
-        (Service(0.5, 0.1, 0.0), Resources(2, gpus=1, decoders=4), "prepare", "CPU", 8),
-        (Service(0.5, 0.3, 0.1), Resources(2, gpus=1, decoders=4), "apply", "GPU", 5),
-        (Service(0.1, 0.2, 0.1, cpu_s=0.4), Resources(8, cpus=2), "apply", "CPU", 5),
+        ({}, False, None),
+        ({"prepare": 0.3, "apply": 0.2, "write": 0.1, "commit": 0.6}, False, None),  # 0.6 each
+        ({"prepare": 0.3, "apply": 0.2, "write": 0.2, "commit": 0.6}, False, "prepare"),  # 0.7 of the workers
+        ({"prepare": 0.3, "apply": 0.2, "write": 0.2, "commit": 0.8}, False, "commit"),
+        ({"start": 0.5, "prepare": 0.1, "apply": 0.1}, False, "start"),
+        ({"prepare": 0.7, "apply": 0.4, "write": 0.2}, True, "prepare"),
+        ({"prepare": 0.7, "apply": 0.4, "write": 0.4}, True, "apply"),
     ],
 )
-def test_the_planted_bottleneck_is_named(
-    service: Service, on: Resources, phase: str, resource: str, rate: float
+def test_the_longest_phase_of_the_busiest_servers_limits(
+    shares: dict[str, float], apart: bool, phase: str | None
 ) -> None:
-    found = limit(service, on)
-    assert (found.phase, found.resource) == (phase, resource)
-    assert found.rate == pytest.approx(rate)
+    assert limiting(shares, pools(apart)) == phase
 
 
-@given(services, resources)
-def test_loads_are_of_the_rate_and_one_station_is_full(service: Service, on: Resources) -> None:
-    found = limit(service, on)
-    together = ("prepare", "apply", "write") if not on.decoders else ("apply", "write")
-    stations = [sum(found.loads[phase] for phase in together), found.loads["commit"] + found.loads["driver"]]
-    stations += [found.loads["prepare"]] if on.decoders else []
-    assert max(stations) == pytest.approx(1)
+@given(shares, st.booleans())
+def test_something_limits_where_servers_are_busy(shares: dict[str, float], apart: bool) -> None:
+    by_pool = loads(shares, pools(apart))
+    assert sum(by_pool.values()) == pytest.approx(sum(shares.values()))
+    assert (limiting(shares, pools(apart)) is None) == (max(by_pool.values(), default=0.0) < SATURATED)
 
 
-@given(services, resources, st.integers(1, 8))
+def test_from_where_on_it_limits_more_servers_are_worth_as_much_as_no_waits() -> None:
+    assert SATURATED / 2 == pytest.approx(1 - SATURATED)
+
+
+@pytest.mark.parametrize(
+    ("service", "workers", "decoders", "rate"),
+    [
+        (Service(0.3, 0.1, 0.1), 2, 0, 4),
+        (Service(0.1, 0.1, 0.1, commit_s=0.5), 2, 0, 2),
+        (Service(0.5, 0.1, 0.0), 2, 4, 8),
+        (Service(0.5, 0.3, 0.1), 2, 4, 5),
+    ],
+)
+def test_the_busiest_servers_set_the_rate(service: Service, workers: int, decoders: int, rate: float) -> None:
+    assert best_rate(service, workers, decoders) == pytest.approx(rate)
+
+
+@given(services, st.integers(1, 64), st.integers(0, 64), st.integers(1, 8))
 def test_more_servers_never_slow_it_down_and_more_work_never_speeds_it_up(
-    service: Service, on: Resources, more: int
+    service: Service, workers: int, decoders: int, more: int
 ) -> None:
-    rate = limit(service, on).rate
-    assert limit(service, replace(on, workers=on.workers + more)).rate >= rate * (1 - 1e-9)
-    assert limit(replace(service, apply_s=service.apply_s + more), on).rate <= rate * (1 + 1e-9)
+    rate = best_rate(service, workers, decoders)
+    assert best_rate(service, workers + more, decoders) >= rate * (1 - 1e-9)
+    assert best_rate(replace(service, apply_s=service.apply_s + more), workers, decoders) <= rate * (1 + 1e-9)
 
 
 def test_nothing_to_do_has_no_limit() -> None:
     with pytest.raises(ValueError, match="nothing limits"):
-        limit(Service(), Resources(2))
+        best_rate(Service(), 2)
