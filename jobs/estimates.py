@@ -134,7 +134,7 @@ def _same_reader(stage: Stage, config: Mapping[str, Any]) -> bool:
 
 def _predicted(config: JobConfig, each: Expected) -> Prediction:
     assert each.known is not None
-    return predict(each.known, each.units, workers_of(config, each.known))
+    return predict(each.known, each.units, workers_of(config, each.known), config.decode_workers or 0)
 
 
 def _told(config: JobConfig, found: Prediction) -> dict[str, Any]:

@@ -133,11 +133,12 @@ def half_width(usage: Usage) -> float | None:
     return max(quantile * error / ratio, _DRIFT)
 
 
-def predict(known: Calibration, units: int, workers: int) -> Prediction:
-    """What `units` take on so many workers."""
+def predict(known: Calibration, units: int, workers: int, decoders: int = 0) -> Prediction:
+    """What `units` take on so many workers. `decoders` is how many prepare for them, where others do so at all; as many
+    as before for 0."""
     if not units:
         return Prediction(0, Cost(), 0.0, 1.0, 1.0)
     once = Cost(cpu_s=known.run_cpu_s + workers * known.start_cpu_s, gpu_s=workers * known.gpus * known.start_s)
-    rate = best_rate(known.service, workers, known.decoders)
+    rate = best_rate(known.service, workers, known.decoders and (decoders or known.decoders))
     bounds = (None, None) if known.half is None else (max(1 - known.half, 0.0), 1 + known.half)
     return Prediction(units, known.unit * units + once, units / rate + known.start_s, *bounds)

@@ -13,7 +13,7 @@ import miner
 from jobs import embed, ingest
 from jobs.embed import EmbedConfig
 from jobs.estimate_text import estimate_lines
-from jobs.estimates import from_sample, workers_of
+from jobs.estimates import Expected, document, from_sample, workers_of
 from jobs.ingest import IngestConfig
 from jobs.text import plan_text
 from miner.errors import MinerError, UsageError
@@ -115,6 +115,18 @@ def test_with_gpus_there_are_as_many_workers_as_before() -> None:
     assert workers_of(config("lake", executor="ray", num_cpus=16), known) == 2
     assert workers_of(config("lake", executor="ray", num_cpus=16, num_workers=3), known) == 3
     assert workers_of(config("lake", num_cpus=16), None) == 16
+
+
+def test_decoders_that_are_told_set_the_pace() -> None:
+    usage = Usage(units=10, blocks=2, prepare_s=40.0, apply_s=5.0, gpu_s=5.0)
+    known = calibrate([Measured(usage, workers=2, commit_s=0.0, driver_cpu_s=0.0, decoders=2)])
+
+    def seconds(**told: int) -> float:
+        expected = [Expected("embed", 100, known, "")]
+        return float(document(config("lake", executor="ray", **told), expected)["total"]["seconds"])
+
+    assert seconds() == seconds(decode_workers=2) == pytest.approx(200)
+    assert seconds(decode_workers=8) == pytest.approx(50)
 
 
 def test_new_scenes_are_embedded_too(lake: Lake, tmp_path: Path) -> None:

@@ -64,6 +64,9 @@ def test_who_prepares_for_others_sets_the_pace_too() -> None:
     usage = replace(block(10, 1.0), prepare_s=40.0, apply_s=5.0)
     known = calibrate([Measured(usage, workers=1, commit_s=0.0, driver_cpu_s=0.0, decoders=4)])
     assert predict(known, 100, 1).seconds == pytest.approx(100 * 4.0 / 4)
+    assert predict(known, 100, 1, decoders=5).seconds == pytest.approx(100 * 4.0 / 5)
+    none = calibrate([Measured(usage, workers=1, commit_s=0.0, driver_cpu_s=0.0)])
+    assert predict(none, 100, 1, decoders=5).seconds == predict(none, 100, 1).seconds  # workers prepare themselves
 
 
 def test_the_interval_holds_the_truth_nine_times_in_ten() -> None:
