@@ -22,6 +22,7 @@ GROUP_FRAGMENTS = 32  # so many new ones, or a group so old, are committed
 GROUP_S = 30.0
 OLDEST_S = 300.0  # however long commits take: so much work at most is lost with the driver
 COMMIT_SHARE = 0.1  # of the time at most: a commit takes longer the more data files a table has
+_PRESENT_S = 60.0  # blocks may be short, and waits between them are not
 _ABSENT = {"missing-file", "unreadable"}
 _ABSENT_UNITS = 10
 
@@ -41,8 +42,9 @@ class Committer:
         self.taken = 0
         self.units = 0
         self.usage = Usage()  # of all blocks that came back, good or not
-        self.workers: set[str] = set()
-        self.preparers: set[str] = set()
+        self.workers: dict[str, float] = {}  # when each gave its last block
+        self.preparers: dict[str, float] = {}
+        self._longest_s = 0.0  # of any block
         self.commit_s = 0.0
         self._last_s = 0.0  # what the last commit took
 
@@ -60,8 +62,15 @@ class Committer:
     def account(self, receipt: Receipt) -> None:
         """Add up what a block cost, whether it is to be committed or tried again."""
         self.usage += receipt.usage
-        self.workers |= {receipt.worker} - {""}
-        self.preparers |= {receipt.preparer} - {""}
+        self._longest_s = max(self._longest_s, receipt.usage.busy_s)
+        for seen, name in ((self.workers, receipt.worker), (self.preparers, receipt.preparer)):
+            if name:
+                seen[name] = time.monotonic()
+
+    def present(self, now_s: float) -> int:
+        """How many workers and preparers are there: who gave no block for twice as long as any took has ended."""
+        since_s = now_s - max(_PRESENT_S, 2 * self._longest_s)
+        return sum(last_s >= since_s for seen in (self.workers, self.preparers) for last_s in seen.values())
 
     def flush(self) -> None:
         """Commit what is collected."""

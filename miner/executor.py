@@ -253,8 +253,8 @@ class _Job:
     def observed(self, usage: Usage) -> Observation:
         """Where the work stands; `usage` is of the block that came back."""
         plan, done = self.plan, self.committer
-        workers = len(done.workers) + len(done.preparers)
-        so_far = (dict(done.rows), done.failed, done.commit_s, max(plan.pending - done.taken, 0), workers)
+        queue, workers = max(plan.pending - done.taken, 0), done.present(time.monotonic())
+        so_far = (dict(done.rows), done.failed, done.commit_s, queue, workers)
         return Observation(self.store.uri, self.log.run_id, plan.stage.name, usage, *so_far)
 
     def told(self, error: MinerError, trace: str) -> MinerError:

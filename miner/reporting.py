@@ -27,7 +27,7 @@ class Progress:
 @dataclass(frozen=True)
 class Observation:
     """What is seen of a stage as a block comes back: its `usage`; in all so far `rows` committed, units `quarantined`
-    and seconds at commits; how many units are in the `queue`, for so many workers."""
+    and seconds at commits; how many units are in the `queue`, and for how many workers that are there now."""
 
     lake: str
     run_id: str

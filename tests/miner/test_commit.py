@@ -12,6 +12,7 @@ from miner.commit import Committer
 from miner.lineage import Run
 from miner.schema import CLIPS
 from miner.store import Store
+from miner.usage import Usage
 from miner.worker import Receipt
 from tests.jobs.stages import OneClipStage
 
@@ -57,3 +58,16 @@ def test_no_group_waits_for_ever_however_long_a_commit_takes(tmp_path: Path) -> 
 
 def test_a_group_has_so_many_files_at_least(tmp_path: Path) -> None:
     assert commits(Store.create(str(tmp_path / "lake"))) <= RECEIPTS / GROUP
+
+
+def test_workers_that_give_no_more_blocks_are_not_there(tmp_path: Path) -> None:
+    store = Store.create(str(tmp_path / "lake"))
+    store.ensure("clips", CLIPS)
+    committer, began_s = Committer(store, OneClipStage(), Run("test"), lambda: None), time.monotonic()
+    committer.account(Receipt(("unit",), worker="one", preparer="other"))
+    committer.account(Receipt(("unit",)))  # of a worker that died
+    assert committer.present(began_s) == 2
+    assert committer.present(time.monotonic() + 61) == 0
+    committer.account(Receipt(("unit",), usage=Usage(apply_s=100.0), worker="one"))
+    assert committer.present(began_s + 190) == 2  # a block takes so long
+    assert committer.present(time.monotonic() + 201) == 0
