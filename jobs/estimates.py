@@ -121,7 +121,8 @@ def _earlier(store: Store, stage: Stage) -> list[Measured]:
     found: dict[str, Measured] = {}
     for row in rows.to_pylist():
         cost = json.loads(row["cost"])
-        same = cost.get("stage") == stage.name and cost.get("tables") == tables
+        whole = row["status"] == "complete"  # of another only what it had used by its last commit is known
+        same = whole and cost.get("stage") == stage.name and cost.get("tables") == tables
         run = Measured.of_cost(cost) if same and _same_reader(stage, json.loads(row["config"])) else None
         if run is not None and bool(run.usage.gpu_s) == bool(stage.num_gpus):  # with GPUs it is another job
             found[row["run_id"]] = run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -84,7 +85,7 @@ class Committer:
     def _commit(self, group: list[Receipt]) -> None:
         self._refuse_an_absent_source(group)
         self._assert_held()
-        stamp = self._run.stamp(stage=self._stage.name, group=self._number)
+        stamp = self._run.stamp(stage=self._stage.name, group=self._number, cost=json.dumps(self._cost()))
         failpoint("commit:before")
         for output in self._stage.outputs:
             fragments = [text for receipt in group for text in receipt.fragments.get(output.table, ())]
@@ -99,6 +100,11 @@ class Committer:
             for table, rows in receipt.rows.items():
                 self.rows[table] = self.rows.get(table, 0) + rows
         self._number += 1
+
+    def _cost(self) -> dict[str, Any]:
+        """What was used until now: all that lineage has of a run that does not live to tell its cost."""
+        used = {"usage": self.usage.to_dict(), "worker_seconds": round(self.usage.busy_s, 3)}
+        return {"stage": self._stage.name, **used}
 
     def _refuse_an_absent_source(self, group: list[Receipt]) -> None:
         """Where no file at all can be read it is the disk that is missing, and quarantine would outlast its return."""

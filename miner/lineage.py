@@ -68,8 +68,11 @@ def unrecorded(store: Store, table: str) -> list[tuple[dict[str, str], Span]]:
 
 
 def recover(store: Store, table: str) -> None:
-    """Write the events of runs that died before they could. Only for the holder of the table's lease."""
-    _append(store, [_event(stamp, "interrupted", span, {}) for stamp, span in unrecorded(store, table)])
+    """Write the events of runs that died before they could, with what they had used by their last commit. Only for
+    the holder of the table's lease."""
+    dead = unrecorded(store, table)
+    costs = [json.loads(stamp.get("miner.cost", "{}")) for stamp, _ in dead]
+    _append(store, [_event(stamp, "interrupted", span, cost) for (stamp, span), cost in zip(dead, costs, strict=True)])
 
 
 def _last_recorded(store: Store, table: str) -> int:

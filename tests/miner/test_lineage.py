@@ -138,7 +138,10 @@ def test_an_interrupted_run_that_lives_to_say_so_keeps_what_is_done(lake: Lake) 
         Dying(threads=1).map(CutStage(), lake.store, RUN)
     assert lake.store.count("clips") == 1
     assert lake.cut().written == 2
-    assert [row["status"] for row in events(lake, run_id=RUN.run_id)] == ["interrupted"]
+    [event] = events(lake, run_id=RUN.run_id)
+    cost = json.loads(event["cost"])
+    assert (event["status"], cost["stage"], cost["usage"]["units"]) == ("interrupted", "cut", 1)
+    assert cost["worker_seconds"] > 0
     ids = lake.store.scan("clips", ["clip_id"])["clip_id"].to_pylist()
     assert len(ids) == len(set(ids)) == 3
 
