@@ -93,7 +93,10 @@ def _known(store: Store, plans: Sequence[Plan]) -> list[Expected]:
     """From earlier runs: new scenes are to be cut and embedded too, and have as many readings as those of the lake."""
     ingesting, *later = plans
     scenes = store.count("scenes")
-    more = {plan.stage.name: round(ingesting.pending * plan.total / scenes) if scenes else 0 for plan in later}
+    if not scenes:  # a unit of each scene at least, and nothing that tells more
+        unknown = [Expected(name, ingesting.pending, None, "") for name in ("cut", "embed")]
+        return [from_lineage(store, ingesting), *unknown]
+    more = {plan.stage.name: round(ingesting.pending * plan.total / scenes) for plan in later}
     found = [from_lineage(store, plan) for plan in plans]
     return [replace(each, units=each.units + more.get(each.stage, 0)) for each in found]
 

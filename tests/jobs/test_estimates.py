@@ -72,6 +72,14 @@ def test_what_nobody_did_before_is_not_known(lake: Lake) -> None:
     assert "--calibrate 256 measures a sample" in plan_text(plan)
 
 
+def test_of_a_new_lake_no_step_is_known(tmp_path: Path) -> None:
+    source = write_drives(tmp_path / "drives", scenes=2, frames=2)
+    given = config(str(tmp_path / "lake")).model_dump() | {"source": str(source)}
+    plan = ingest.plan(IngestConfig(**given))
+    assert plan["estimate"] == {"stages": [], "total": None, "unknown": ["ingest", "cut", "embed"]}
+    assert "What ingest, cut, embed will take is not known" in plan_text(plan)
+
+
 def test_with_gpus_it_is_another_job(lake: Lake) -> None:
     asked = {"num_gpus": 0.5, "executor": "ray", "num_cpus": 6}
     assert embed.plan(config(lake.uri, **asked))["estimate"]["unknown"] == ["embed"]
