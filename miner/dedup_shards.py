@@ -63,7 +63,8 @@ class Work:
         rows, vectors = self._shard(number)
         keeper, kept = self._covered(number, len(rows)), self._kept()
         places = settle(self._spaces(vectors), (rows, keeper, kept), self._neighbours, np.arange(len(rows)))
-        self.scratch.write(f"settled-{number}", rows=rows, keeper=keeper)
+        self.scratch.write(f"settled-{number}", keeper=keeper)
+        self.scratch.write(f"taken-{number}", kept=np.packbits(kept))
         own = {f"vectors_{at}": each[places] for at, each in enumerate(vectors)}
         self.scratch.write(f"kept-{number}", rows=rows[places], **own)
         later = [partial(self.cover, other) for other in range(number + 1, self.shards)]
@@ -106,11 +107,10 @@ class Work:
 
     def _kept(self) -> NDArray[np.bool_]:
         """Which of all clips are kept so far."""
-        kept = np.zeros(self.count, np.bool_)
-        for number in range(self.settled):
-            read = self.scratch.read(f"settled-{number}")
-            kept[read["rows"][read["keeper"] == read["rows"]]] = True
-        return kept
+        if self.settled == 0:
+            return np.zeros(self.count, np.bool_)
+        packed = self.scratch.read(f"taken-{self.settled - 1}")["kept"]
+        return np.unpackbits(packed, count=self.count).astype(np.bool_)
 
     @property
     def _neighbours(self) -> Neighbours:
