@@ -78,7 +78,8 @@ def search_table(document: dict[str, Any]) -> list[str]:
 
 
 def scale_table(document: dict[str, Any]) -> list[str]:
-    """The forecast beside the engine; then what so many frames cost, and the hours and the limit on fleets."""
+    """The forecast beside the engine; what it assumes and what a frame takes; then what so many frames cost, and the
+    hours and the limit on fleets."""
     rows = {(row["case"], row["metric"]): row for row in document["rows"]}
     sizes = [case for case, metric in rows if metric == "requests"]
     fleets = list(
@@ -97,7 +98,12 @@ def scale_table(document: dict[str, Any]) -> list[str]:
             hours, money = (three_digits(rows[case, metric]["ours"]) for metric in ("time", "nodes"))
             cells.append(f"{hours} h, {money} USD ({limit})")
         lines.append(f"| {fleet} (what limits) | {' | '.join(cells)} |")
-    return [*claims_table(document), "", *lines]
+    told = [
+        f"| {case} | {metric}, {row['unit']} | {row['ours']:,g} |"
+        for (case, metric), row in rows.items()
+        if case == "assumed" or (case.startswith("a frame of ") and metric in ("CPU", "read", "written"))
+    ]
+    return [*claims_table(document), "", "| from | what | |", "|---|---|---|", *told, "", *lines]
 
 
 def _claim(row: dict[str, Any]) -> str:

@@ -62,9 +62,20 @@ def measure(options: argparse.Namespace) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         frame = frame_costs(Path(folder), 8 if options.quick else 48)
         commit, listed_bytes = commit_cost(f"{folder}/commits", 2000 if options.quick else 20_000)
-        rows = [*_frame_rows(frame), *_commit_rows(commit, listed_bytes)]
+        rows = [*assumed(), *_frame_rows(frame), *_commit_rows(commit, listed_bytes)]
         costs, measured = engine(folder, commit, frame, options.quick)
     return [*rows, *measured, *predictions(costs, frame, listed_bytes, FRAMES[:1] if options.quick else FRAMES)]
+
+
+def assumed() -> list[Row]:
+    """What is stated, not measured."""
+    case = "assumed"
+    return [
+        Row(case, "vCPUs of a node (c5.4xlarge)", "vCPUs", NODE_CPUS),
+        Row(case, "a node on demand for an hour", "USD", NODE_HOUR),
+        Row(case, "frames in a block (block_size)", "frames", BLOCK),
+        Row(case, "read requests that S3 takes for one prefix", "1/s", GETS_PER_S),
+    ]
 
 
 def frame_costs(folder: Path, frames: int) -> Frame:

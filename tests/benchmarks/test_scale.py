@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.readme import scale_table
 from benchmarks.report import Row
-from benchmarks.scale import BLOCK, NODE_CPUS, NODE_HOUR, NODES, START_S, Frame, predictions
+from benchmarks.scale import BLOCK, NODE_CPUS, NODE_HOUR, NODES, START_S, Frame, assumed, predictions
 from benchmarks.waiting import Measured
 from jobs.scale.engine import CommitCost, Costs, Fleet, foresee
 
@@ -28,10 +28,11 @@ def test_fleets_are_as_fast_as_their_workers_until_something_else_limits() -> No
 
 def test_the_table_says_all_of_it() -> None:
     rows = [Row("8 nodes", "time, workers started", "s", 10.0, 10.5, "the engine", None, "within 10 %", True)]
-    rows += predictions(COSTS, FRAME, 100.0, [1_000_000])
+    rows += [*assumed(), *predictions(COSTS, FRAME, 100.0, [1_000_000])]
     lines = scale_table({"rows": [row.as_dict() for row in rows]})
     assert "| 8 nodes | time, workers started, s | 10 | 10.5 (the engine) | 0.95 | within 10 % | yes |" in lines
     assert "| | 1M frames |" in lines and "| recordings read, TB | 0.3 |" in lines
+    assert f"| assumed | a node on demand for an hour, USD | {NODE_HOUR} |" in lines
     assert sum("nodes (what limits)" in line for line in lines) == len(NODES)
 
 
