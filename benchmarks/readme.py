@@ -27,9 +27,13 @@ def filled(readme: str) -> str:
 
 
 def claims_table(document: dict[str, Any]) -> list[str]:
-    """One line a row that has a target: ours, the rival's, the target and whether it holds."""
+    """One line for each figure that has a target: ours, the rivals', the target and whether it holds."""
+    figures: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in document["rows"]:
+        if row["target"]:
+            figures.setdefault((row["case"], row["metric"]), []).append(row)
     head = "| case | what | ours | rival | ratio | target | holds |"
-    return [head, "|---|---|---|---|---|---|---|", *(_claim(row) for row in document["rows"] if row["target"])]
+    return [head, "|---|---|---|---|---|---|---|", *map(_claim, figures.values())]
 
 
 def quality_table(document: dict[str, Any]) -> list[str]:
@@ -106,18 +110,21 @@ def scale_table(document: dict[str, Any]) -> list[str]:
     return [*claims_table(document), "", "| from | what | |", "|---|---|---|", *told, "", *lines]
 
 
-def _claim(row: dict[str, Any]) -> str:
-    rival = f"{row['rival']:.3g} ({row['rival_name']})" if row["rival"] is not None else "-"
-    ratio = f"{row['ratio']:.2f}" if row["ratio"] is not None else "-"
-    holds = {True: "yes", False: "no", None: "-"}[row["holds"]]
+def _claim(rows: list[dict[str, Any]]) -> str:
+    """One figure, which is the same in all rows, beside the rival of each."""
+    row = rows[0]
+    rivals = [f"{each['rival']:.3g} ({each['rival_name']})" for each in rows if each["rival"] is not None]
+    ratios = [f"{each['ratio']:.2f}" for each in rows if each["ratio"] is not None]
+    held = [each["holds"] for each in rows]
+    targets = dict.fromkeys(each["target"] for each in rows)
     cells = (
         row["case"],
         f"{row['metric']}, {row['unit']}",
         f"{row['ours']:.3g}",
-        rival,
-        ratio,
-        row["target"] or "-",
-        holds,
+        ", ".join(rivals) or "-",
+        ", ".join(ratios) or "-",
+        ", ".join(targets),
+        "no" if False in held else "yes" if True in held else "-",
     )
     return "| " + " | ".join(cells) + " |"
 
