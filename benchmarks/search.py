@@ -91,7 +91,7 @@ def built(method: str, frames: Vectors, texts: Vectors, folder: Path) -> tuple[F
         codes.add(ids[start : start + 50_000], frames[start : start + 50_000])
     seconds = time.process_time() - cpu
     codes.write(folder)
-    stored = Stored(Codes.read(method, folder), frames, ids, ids)
+    stored = Stored(Codes.read(method, folder, mapped=True), frames, ids, ids)
     probes = Probes({"image": rng.choice(sample, min(COUNT, len(sample)), replace=False), "text": texts}, PROMPTS)
     rows = pa.table({"row": ids})
     snapshot = Snapshot("embeddings/made-up", 1, "", "", "camera", frames.shape[1], rows, ids, ids)

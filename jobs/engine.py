@@ -27,9 +27,11 @@ from jobs.resources import places, shown, too_small
 from miner.disk import AGAIN, DiskError, room
 from miner.errors import MinerError
 from miner.executor import Executor, replace_rows
+from miner.lease import assert_holder
 from miner.reporting import Observation
 from miner.stage import Part, Reduction, Stage
 from miner.store import Store
+from miner.transactions import RUN
 from miner.worker import Receipt
 
 _CPUS_PER_ACTOR = 0.9  # a whole CPU each would leave none for Ray Data's own tasks, which then wait for ever
@@ -138,9 +140,13 @@ class RayExecutor(Executor):
         except RayError as error:
             _raise_if_fatal(ray, error)
             table = reduction.output.table
+            assert_holder(store, table, stamp[RUN])
             store.fence(table)
+            now = store.version(table)
+            assert_holder(store, table, stamp[RUN])  # who takes over from here on fences off what is begun from `now`
             if not store.has_commit(table, stamp, since):
-                _done_by_tasks(ray, replace_rows, [(reduction, store, stamp, store.version(table))], restarts=0)
+                self.notify(f"stage {reduction.name}: a Ray worker died, it begins anew ({_cause(error)})")
+                _done_by_tasks(ray, replace_rows, [(reduction, store, stamp, now)], restarts=0)
 
     def _need(self, stage: Stage) -> dict[str, float]:
         """What a worker of a stage asks of its node, in Ray's words."""

@@ -41,7 +41,7 @@ METRICS = (
     Metric("miner_commit_seconds", "counter", "Seconds of the driver at commits"),
     Metric("miner_money", "counter", "What workers cost by the prices of the config", ("currency",)),
     Metric("miner_queue_units", "gauge", "Units that are not done yet"),
-    Metric("miner_workers", "gauge", "Workers that are there now, those who only prepare among them"),
+    Metric("miner_workers", "gauge", "Workers as of the last block, those who only prepare among them"),
     Metric("miner_block_seconds", "histogram", "Seconds a block took"),
 )
 

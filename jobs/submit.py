@@ -22,8 +22,9 @@ from miner.errors import NotFound, UsageError
 from miner.masking import HIDDEN, is_secret_name, refuse_secrets
 from miner.object_store import is_remote
 
-NOT_REMOTE = ("submit", "jobs", "logs", "stop", "cluster", "doctor", "serve")
-_PATHS = ("lake", "source", "out", "scratch", "html", "png", "plot", "rrd")
+NOT_REMOTE = ("submit", "jobs", "logs", "stop", "cluster", "doctor", "serve", "demo")
+_PATHS = ("lake", "source", "destination", "out", "html", "png", "plot", "rrd")
+_FILES = ("html", "png", "plot", "rrd")  # are written where the job runs, to no object store
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def check(submission: Submission, params: dict[str, Any]) -> Resources:
         if isinstance(path, str | Path) and not is_remote(str(path)) and not Path(path).is_absolute():
             raise UsageError(
                 f"{name} {path}: a job has a folder of its own, where nothing stays",
-                "Give a path that all machines of the cluster share, from the root on, or a URI such as s3://...",
+                "Give a path that all machines of the cluster share, from the root on"
+                + ("." if name in _FILES else ", or a URI such as s3://..."),
             )
     need = {"CPU": 1.0, "GPU": float(values.get("num_gpus") or 0)}
     if values.get("memory_gb"):

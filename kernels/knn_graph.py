@@ -61,7 +61,7 @@ def knn_graph(
         looked_at = _enough(probed, true, plan, wanted)
         if looked_at * 4 > len(plan.buckets.centres):
             return knn(vectors, k, owner)
-        found = _looked(vectors, k, owner, plan, looked_at)
+        found = merged(found, _looked(vectors, k, owner, plan, looked_at))
     short = np.flatnonzero(found[0][:, -1] < 0)
     found[0][short], found[1][short] = knn_of(short, vectors, k, owner)
     return found
@@ -92,10 +92,8 @@ def _enough(probed: Rows, true: Rows, plan: _Plan, share: float) -> int:
 
 def _recall(found: Rows, true: Rows) -> float:
     """The share of the true neighbours (p, k) that are among those found."""
-    hit = [np.isin(own, rows).sum() for own, rows in zip(true, found, strict=True)]
-    missing = (true < 0).sum()  # -1 is found or not, and no neighbour
-    padded = [(rows < 0).any() * (own < 0).sum() for own, rows in zip(true, found, strict=True)]
-    return float((sum(hit) - sum(padded)) / max(true.size - missing, 1))
+    hit = sum(np.isin(own[own >= 0], rows).sum() for own, rows in zip(true, found, strict=True))
+    return float(hit / max((true >= 0).sum(), 1))
 
 
 def _looked(vectors: Vectors, k: int, owner: Rows, plan: _Plan, looked_at: int) -> Found:

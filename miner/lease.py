@@ -86,6 +86,12 @@ def is_holder(store: Store, table: str, run_id: str) -> bool:
     return present is not None and present["run_id"] == run_id
 
 
+def assert_holder(store: Store, table: str, run_id: str) -> None:
+    """Raises Conflict unless the run still holds `table`."""
+    if not is_holder(store, table, run_id):
+        raise Conflict(f"the lease on table {table!r} was lost (this run was stalled too long)", "Run it again.")
+
+
 def _acquire(store: Store, table: str, run_id: str, wait: bool, notify: Callable[[str], None]) -> float:
     """Seconds another run had the table first."""
     began_s, told = time.perf_counter(), False

@@ -21,7 +21,7 @@ from miner.store import Store
 
 FOLDER = "_indexes"
 ABOUT = "index.json"
-_FORMAT = 2  # what files there are and what is in them
+_FORMAT = 3  # what files there are and what is in them, and by what their curves were measured
 
 
 def home(store: Store, table: str) -> Path:

@@ -145,6 +145,22 @@ class OnePartFails(Reduction):
         return CLIPS.empty_table()
 
 
+@dataclass(frozen=True)
+class DiesWithoutLease(Reduction):
+    """Its worker dies the first time, and its lease is gone by then: the run was stalled for too long."""
+
+    flag: str
+    name = "dies-without-lease"
+    reads = ()
+    output = Output("clips", CLIPS, None)
+
+    def compute(self, store: Store) -> pa.Table:
+        if _first(self.flag):
+            store.delete("leases", "`table` = 'clips'")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return CLIPS.empty_table()
+
+
 def _first(flag: str) -> bool:
     """Whether nobody made the file before."""
     try:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jobs.engine import RayExecutor
-from miner.errors import MinerError
+from miner.errors import Conflict, MinerError
 from miner.executor import MAX_ATTEMPTS, Executor, LocalExecutor
 from miner.indexes.coded import FaissIndex
 from miner.indexes.flat import FlatIndex
@@ -19,7 +19,7 @@ from miner.lake import Lake, create
 from miner.lineage import Run
 from miner.schema import embeddings_schema
 from miner.store import Store
-from tests.jobs.stages import OneClipStage, write_scenes
+from tests.jobs.stages import DiesWithoutLease, OneClipStage, write_scenes
 from tests.miner.test_indexes import DIM, TABLE, rows_of, unit
 from tests.recordings import write_drives
 from tests.tables import contents, read
@@ -271,3 +271,12 @@ def test_an_index_of_vectors_is_built_in_parts(executor: Executor, store: Store)
     index, flat = load_index(store, TABLE), FlatIndex.load(store, TABLE)
     assert isinstance(index, FaissIndex) and not index.notes and len(index.stored.codes) == 300
     np.testing.assert_array_equal(index.exhaustive(unit(2, 5), 9)[0], flat.search(unit(2, 5), 9)[0])
+
+
+def test_a_reduction_that_lost_its_lease_does_not_begin_anew(ray_executor: RayExecutor, tmp_path: Path) -> None:
+    store, reduction = Store.create(str(tmp_path / "lake")), DiesWithoutLease(str(tmp_path / "died"))
+    with pytest.raises(Conflict, match="lost"):
+        ray_executor.reduce(reduction, store, Run("test"))
+    assert (tmp_path / "died").exists() and not store.has_commit("clips", {"miner.stage": reduction.name}, 0)
+    ray_executor.reduce(reduction, store, Run("test"))
+    assert store.has_commit("clips", {"miner.stage": reduction.name}, 0)
