@@ -13,6 +13,7 @@ The codes are read where they are, laid out as FAISS writes those of IndexIVFRaB
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,13 +82,16 @@ def best_coded(
     products with their centres. `allowed`: bit i of it, little-endian, says whether id i may be found; all may if it is
     None. Gives int64 (q, count), best first, -1 where there are no more.
     """
-    words = -(-queries.shape[1] // 64)
-    found = np.full((len(queries), max(count, 1)), -1, np.int64)
-    used = np.packbits(np.arange(64 * words) < queries.shape[1], bitorder="little").view(np.uint64)
-    sums = np.stack([queries.sum(axis=1), np.einsum("ij,ij->i", queries, queries)], axis=1)
-    asked, may = (_whole(queries), sums, chosen, centre_scores), (_ANY if allowed is None else allowed, allowed is None)
-    _search(lists, asked, may, used, (0,) * words, queries.shape[1], found)
+    found, used = np.full((len(queries), max(count, 1)), -1, np.int64), _used(queries.shape[1])
+    asked, may = (_whole(queries), chosen, centre_scores), (_ANY if allowed is None else allowed, allowed is None)
+    _search(lists, asked, may, used, (0,) * len(used), queries.shape[1], found)
     return found[:, :count]
+
+
+@lru_cache
+def _used(dim: int) -> NDArray[np.uint64]:
+    """The bits of a code that are signs."""
+    return np.packbits(np.arange(dim + -dim % 64) < dim, bitorder="little").view(np.uint64)
 
 
 def _whole(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -178,14 +182,14 @@ def _id_at(context: Any, address: Any) -> Lowering:
 @jit
 def _search(
     lists: CodeLists,
-    asked: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]],
+    asked: tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]],
     allowed: tuple[NDArray[np.uint8], bool],
     used: NDArray[np.uint64],
     words: tuple[int, ...],
     dim: int,
     found: NDArray[np.int64],
 ) -> None:
-    queries, sums, chosen, centre_scores = asked
+    queries, chosen, centre_scores = asked
     marked, all_may = allowed
     tail, count, per_bit = uint64((dim + 7) // 8), found.shape[1], np.float32(2 / np.sqrt(dim))
     planes = np.empty((_PLANES + 1, len(words)), np.uint64)
@@ -193,11 +197,12 @@ def _search(
     scores, ids = np.empty(_ROOM * count, np.float32), np.empty(_ROOM * count, np.int64)
     for i in range(len(queries)):
         least, have = np.float32(-np.inf), 0
+        total_of_query, square = queries[i].sum(), np.dot(queries[i], queries[i])
         for j in range(chosen.shape[1]):
             number, score_of_centre = chosen[i, j], centre_scores[i, j]
             along = score_of_centre / max(lists.squares[number], np.finfo(np.float32).tiny)
-            step = _split(queries[i], sums[i, 1] - along * score_of_centre, lists.centres[number], along, dim, planes)
-            low, half = np.float32(_LOWEST) * step, (sums[i, 0] - along * lists.sums[number]) / np.float32(2)
+            step = _split(queries[i], square - along * score_of_centre, lists.centres[number], along, dim, planes)
+            low, half = np.float32(_LOWEST) * step, (total_of_query - along * lists.sums[number]) / np.float32(2)
             base = score_of_centre - along * lists.squares[number] / np.float32(2)
             code, id_ = lists.codes[number], lists.ids[number]
             for _ in range(lists.sizes[number]):

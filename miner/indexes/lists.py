@@ -72,7 +72,6 @@ class Lists:
         scores = queries @ self.centres.T
         towards = np.sqrt(np.einsum("ij,ij->i", queries @ self.shape, queries).clip(min=0) * (2 * np.log1p(size)))
         hoped = scores + towards[:, None].astype(np.float32) * self.reach
-        most = np.argpartition(hoped, len(self) - count, axis=1)[:, len(self) - count :]
-        best_first = np.argsort(-np.take_along_axis(hoped, most, axis=1), axis=1)
-        numbers = np.take_along_axis(most, best_first, axis=1)
-        return Chosen(numbers, np.take_along_axis(scores, numbers, axis=1))
+        numbers, each = np.argpartition(hoped, len(self) - count, axis=1)[:, -count:], np.arange(len(queries))[:, None]
+        numbers = numbers[each, np.argsort(-hoped[each, numbers], axis=1)]
+        return Chosen(numbers, scores[each, numbers])
