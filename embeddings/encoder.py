@@ -107,7 +107,7 @@ Processor = Literal["any", "cpu", "gpu"]  # any: a GPU where one is visible
 
 @runtime_checkable
 class PlacedEncoder(Encoder, Protocol):
-    """An encoder that can compute on a GPU."""
+    """An encoder that can compute on a GPU, by torch: where that sees none, workers refuse to have one."""
 
     def on(self, processor: Processor) -> Encoder:
         """The encoder for a worker that has a GPU, or for one that has none though its machine may.

@@ -13,7 +13,7 @@ import typer
 
 from jobs import cluster_text
 from jobs.interrupts import INTERRUPTED
-from jobs.options import AsJson, DryRun, in_a_folder, say
+from jobs.options import ELSEWHERE, AsJson, DryRun, in_a_folder, say
 from miner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _parsed(command: list[str]) -> dict[str, Any]:
         if name not in commands:
             raise UsageError(f"no such command: {name or '(none)'}", f"Commands: {', '.join(sorted(commands))}")
         group = commands[name]
-    return dict(group.make_context(command[0], words).params)
+    return dict(group.make_context(command[0], words, obj=ELSEWHERE).params)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from jobs.options import (
     LakeArg,
     NoWait,
     engine_options,
-    in_a_folder,
+    file_to_write,
     listener,
     resolved,
     say,
@@ -31,7 +31,7 @@ app = typer.Typer()
 Where = Annotated[str | None, typer.Option(help="Filter, as for search.")]
 EncodersOf = Annotated[list[str] | None, typer.Option("--encoder", help="Whose vectors; all sensors' if not given.")]
 Threads = Annotated[str | None, typer.Option("--executor", help="ray, or local: threads of this process. [local]")]
-Page = Annotated[Path | None, typer.Option(help="Also write a page with pictures.", callback=in_a_folder)]
+Page = Annotated[Path | None, typer.Option(help="Also write a page with pictures.", callback=file_to_write)]
 
 
 @app.command(epilog="Example: **miner rare lake -k 10 --html rare.html**")
@@ -51,7 +51,7 @@ def rare(
     html: Page = None,
     png: Annotated[
         Path | None,
-        typer.Option(help="With --by cluster or label: also draw the rank-frequency plot.", callback=in_a_folder),
+        typer.Option(help="With --by cluster or label: also draw the rank-frequency plot.", callback=file_to_write),
     ] = None,
     executor: Threads = None,
     no_wait: NoWait = False,

@@ -57,6 +57,13 @@ MemoryGb = Annotated[
     float | None, typer.Option("--memory-gb", help="Memory each Ray worker is given, not who decodes for it.")
 ]
 
+ELSEWHERE = "elsewhere"  # what a context is about where a command is parsed that is to run on other machines
+
+
+def file_to_write(context: typer.Context, path: Path | None) -> Path | None:
+    """`in_a_folder`, for options; of a command that is to run elsewhere nothing is said, its folders are there."""
+    return path if context.obj == ELSEWHERE else in_a_folder(path)
+
 
 def in_a_folder(path: Path | None) -> Path | None:
     """A file to write, before hours are spent on what goes into it. Raises UsageError where it cannot be one."""

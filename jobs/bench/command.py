@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.options import AsJson, in_a_folder, listener, say
+from jobs.options import AsJson, file_to_write, listener, say
 from miner.errors import UsageError
 
 app = typer.Typer()
@@ -20,11 +20,11 @@ def bench(
         list[str] | None,
         typer.Argument(metavar="GROUP", help="kernels, decode, encode, pipeline, search, select; all if not given."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Also keep the result as JSON.", callback=in_a_folder)] = None,
+    out: Annotated[Path | None, typer.Option(help="Also keep the result as JSON.", callback=file_to_write)] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(metavar="OLD.json NEW.json", help="Two results, instead of measuring.")
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Also draw the result, as PNG.", callback=in_a_folder)] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw the result, as PNG.", callback=file_to_write)] = None,
     as_json: AsJson = False,
 ) -> None:
     """How fast this machine decodes, encodes, searches, chooses: each within a minute.

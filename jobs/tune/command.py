@@ -17,7 +17,7 @@ from jobs.options import (
     Gpus,
     Settings,
     Views,
-    in_a_folder,
+    file_to_write,
     listener,
     resolved,
     say,
@@ -45,7 +45,7 @@ def tune(
         Path | None, typer.Option(help="Where trial lakes are made; on a cluster a shared folder.")
     ] = None,
     out: Annotated[
-        Path, typer.Option(help="The config file to write, for ingest and embed.", callback=in_a_folder)
+        Path, typer.Option(help="The config file to write, for ingest and embed.", callback=file_to_write)
     ] = Path("tuned.yaml"),
     dry_run: DryRun = False,
     as_json: AsJson = False,

@@ -57,12 +57,19 @@ def test_only_code_and_named_configs_travel(tmp_path: Path) -> None:
         (["rare", "/lake", "--html", "rare.html"], "html rare.html: a job has a folder of its own"),
         (["tune", "/drives"], "out tuned.yaml: a job has a folder of its own"),
         (["submit", "--", "ls", "/lake"], "runs here"),
+        (["export", "/lake", "v@1", "out", "--to", "jsonl"], "destination out: a job has a folder of its own"),
+        (["demo"], "miner demo runs here"),
         (["ingest", "s3://user:word@host/drives", "--lake", "/lake"], "carries credentials"),
     ],
 )
 def test_what_means_something_else_there_is_refused(args: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=re.escape(said)):
         check(Submission(tuple(args)), _parsed(args))
+
+
+def test_folders_of_the_cluster_need_not_be_here() -> None:
+    args = ["rare", "/lake", "--html", "/nowhere/here/rare.html"]
+    assert check(Submission(tuple(args)), _parsed(args)) == {"CPU": 1}
 
 
 def test_what_a_worker_needs_comes_from_options_settings_and_configs(tmp_path: Path) -> None:
