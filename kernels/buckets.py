@@ -44,6 +44,8 @@ class Buckets:
 
     def near(self, bucket: int, count: int) -> Labels:
         """The `count` buckets nearest to one, itself first: int64 (count,)."""
+        if count == 1:
+            return np.array([bucket])
         likeness = self.centres @ self.centres[bucket]
         likeness[bucket] = np.inf
         return np.argsort(-likeness, kind="stable")[:count]
