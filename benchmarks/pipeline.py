@@ -20,9 +20,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,30 +35,16 @@ from benchmarks.pipeline_rivals import daft_pipeline, in_threads
 from benchmarks.process_tree import ProcessTree
 from benchmarks.report import Row, run
 from jobs.engine import RayExecutor
+from jobs.tune.clock import Clocked
 from miner.embed import EmbedStage, Sizes, _readings
 from miner.lake import Lake
 from miner.lineage import Run
-from miner.stage import Stage
 from miner.store import Store
-from miner.worker import Receipt
 
 CPUS = 2
 STORE_GB = 0.512
 BOUNDED_FRAMES, FEW_FRAMES = 10_000, 64
 TIMEOUT_S = 900.0
-
-
-@dataclass
-class TimedRay(RayExecutor):
-    """Notes when the first block of a run began."""
-
-    began: list[float] = field(default_factory=list)
-
-    def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Generator[Receipt, None, None]:
-        with closing(super().run_blocks(stage, store, blocks)) as receipts:
-            for receipt in receipts:
-                self.began.append(time.perf_counter() - receipt.usage.busy_s)
-                yield receipt
 
 
 @dataclass(frozen=True)
@@ -93,20 +78,20 @@ def timed(work: Callable[[], int], frames: int) -> Passed:
     return Passed(frames / (end - began), tree.cpu_s(began, end) / frames)
 
 
-def ours(executor: TimedRay, stage: EmbedStage, lake: Path, frames: int) -> Passed:
+def ours(executor: Clocked, stage: EmbedStage, lake: Path, frames: int) -> Passed:
     """A pass of ours into a copy of the lake."""
     copy = Path(shutil.copytree(lake, lake.with_name("copy")))
-    executor.began = []
+    executor.came.clear()
     tree, called = ProcessTree(), time.perf_counter()
     report = executor.map(stage, Store.open(str(copy)), Run("benchmark"))
-    end, began = time.perf_counter(), min(executor.began)
+    end, began = time.perf_counter(), min(came - receipt.usage.busy_s for came, receipt in executor.came)
     tree.stop()
     assert (report.written, report.quarantined) == (frames, 0)
     shutil.rmtree(copy)
     return Passed(frames / (end - began), tree.cpu_s(began, end) / frames, began - called)
 
 
-def compared(case: Case, folder: Path, executor: TimedRay) -> list[Row]:
+def compared(case: Case, folder: Path, executor: Clocked) -> list[Row]:
     """All ways in turn, once for warmth and then `rounds` times."""
     store = lake_of(str(folder / case.name), write_frames(folder / f"{case.name}-frames", case.frames))
     stage = EmbedStage.of(store, [case.encoder], "whole", Sizes(), in_process=False)
@@ -207,7 +192,7 @@ def measure(options: argparse.Namespace) -> list[Row]:
     """Rates in turn, then the runs with a Ray of their own."""
     quick = options.quick
     decode = Case("decode-bound", "hashing", 320 if quick else 3200, 1 if quick else 5, 0.75, 0.9)
-    executor, began = TimedRay(num_cpus=CPUS), time.perf_counter()
+    executor, began = Clocked.of(RayExecutor(num_cpus=CPUS)), time.perf_counter()
     assert executor.workers == CPUS  # starts Ray
     rows = [Row(f"Ray, {CPUS} CPUs", "start", "s", time.perf_counter() - began)]
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

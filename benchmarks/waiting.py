@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,10 @@ import pyarrow as pa
 
 from jobs.engine import RayExecutor
 from jobs.scale.engine import CommitCost, Costs
-from jobs.tune.clock import pace
+from jobs.tune.clock import Clocked, pace
 from miner.lineage import Run
 from miner.schema import CLIPS
-from miner.stage import Stage
 from miner.store import Store
-from miner.worker import Receipt
 from tests.jobs.stages import OneClipStage, write_scenes
 
 _STORE_BYTES = 100 << 20  # Ray's object store of a node: receipts are small
@@ -45,18 +43,6 @@ class Waiting(OneClipStage):
     @property
     def batch_size(self) -> int:  # type: ignore[override]
         return self.block_size
-
-
-@dataclass
-class Watched(RayExecutor):
-    """Keeps when which receipt came."""
-
-    came: list[tuple[float, Receipt]] = field(default_factory=list)
-
-    def run_blocks(self, stage: Stage, store: Store, blocks: Sequence[pa.Table]) -> Generator[Receipt, None, None]:
-        for receipt in super().run_blocks(stage, store, blocks):
-            self.came.append((time.perf_counter(), receipt))
-            yield receipt
 
 
 @dataclass(frozen=True)
@@ -117,7 +103,7 @@ def run(address: str, folder: str, blocks: int, units: int, pause_s: float) -> M
     """Work off `blocks` blocks of `units` units in a new lake in `folder`."""
     store = Store.create(folder)
     write_scenes(store, blocks * units)
-    executor = Watched(address=address)
+    executor = Clocked.of(RayExecutor(address=address))
     executor.workers  # noqa: B018  it connects
     began_s, cpu_s = time.perf_counter(), time.process_time()
     report = executor.map(Waiting(pause_s=pause_s, block_size=units), store, Run("scale"))
