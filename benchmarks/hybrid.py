@@ -5,13 +5,14 @@ The filter is on a count in `clip_facts` that lets 100, 10, 1, 0.1 and 0.01 % of
 texts are: beside the distribution of frames. Ours is `matching` and `best`, as a search calls them, with a filter that
 was not asked before ("new filter": parsed and evaluated for each query) and with one that was. Rivals answer the same
 queries over the same vectors: FAISS (IVF-SQ8) with a selector made from a column of numbers, Lance with its own
-pre-filter (IVF_PQ, refined), LanceDB with its defaults, pandas and NumPy by comparing all that pass. All in turn, query
-by query.
+pre-filter (IVF_PQ, refined), LanceDB with its defaults, pandas and NumPy by comparing all that pass. Query by query, in
+an order drawn anew for each, and after a pause: threads of some go on for a while when they have answered.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from miner.query.plan import best
 from miner.store import Store
 
 K = 50
+_PAUSE_S = 0.03
 ASK = Ask(kind="text", recall=0.99)
 
 
@@ -102,9 +104,12 @@ def _asked(
     vectors = corpus.index.vectors(passing)
     truth = passing[top_k(queries, vectors, K)[0]]
     del vectors
-    measured = {name: Measured() for name in systems}
+    measured, order, chance = {name: Measured() for name in systems}, [*systems], random.Random(0)
     for number in [0, 1, 2, *range(len(queries))]:
-        for name, system in systems.items():
+        chance.shuffle(order)
+        for name in order:
+            system = systems[name]
+            time.sleep(_PAUSE_S)
             wall, cpu = time.perf_counter(), time.process_time()
             found = system(queries[number], share)
             times = (time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3

@@ -15,28 +15,25 @@ class Kept:
     """Values with an `nbytes` by key, at most `limit` bytes of them. For several threads at once."""
 
     def __init__(self, limit: int = LIMIT_BYTES) -> None:
-        self._limit, self._values = limit, OrderedDict[Hashable, Any]()
+        self._limit, self._values = limit, OrderedDict[Hashable, tuple[Any, int]]()
         self._lock = Lock()
+        self.nbytes = 0  # is kept
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """The value of a key, made where it is not there (by two threads at once, where both lack it)."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
-                found: T = self._values[key]
+                found: T = self._values[key][0]
                 return found
         made = make()
+        size = int(made.nbytes)  # type: ignore[attr-defined]
         with self._lock:
-            self._values[key] = made
-            self._values.move_to_end(key)
+            self.nbytes += size - self._values.pop(key, (None, 0))[1]
+            self._values[key] = made, size
             while len(self._values) > 1 and self.nbytes > self._limit:
-                self._values.popitem(last=False)
+                self.nbytes -= self._values.popitem(last=False)[1][1]
         return made
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._values
-
-    @property
-    def nbytes(self) -> int:
-        """How much is kept."""
-        return sum(int(value.nbytes) for value in self._values.values())

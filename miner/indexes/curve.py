@@ -2,7 +2,8 @@
 
 Queries of two kinds are measured: `image`, rows of the table itself (each leaves itself out of what it finds), and
 `text`, which lie beside them. For each kind, and for masks that let all, a tenth and a hundredth of the rows through,
-the curve has the share of the true ten nearest rows that are among the first candidates.
+the curve has the share of the true ten nearest rows, and of the true fifty, that are among the first candidates: more
+rows lie in more lists.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from kernels.neighbors import top_k
 from miner.indexes import Ask, Estimate
 
 K = 10
+WANTED = (K, 50)  # rows: the shares of so many nearest are measured
 SHARES = (1.0, 0.1, 0.01)  # of the rows that a mask lets through
 REFINES = (1, 2, 4, 7, 10, 14, 20, 28, 40, 80)  # candidates for each of K wanted rows
 _SURPLUS = np.array(REFINES) - 1
@@ -43,13 +45,13 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Curve:
-    """`recall[kind][share][effort][refine]` and `cpu_ms[share][effort]` of a search without its candidates, each of
-    which takes `candidate_ms` to keep in sight, fetch and score; the indexes are places in SHARES (of which there may
-    be the first alone), `efforts` and REFINES.
+    """`recall[kind][share][wanted][effort][refine]` and `cpu_ms[share][effort]` of a search without its candidates, of
+    which each takes `candidate_ms` to keep in sight, fetch and score; the indexes are places in SHARES (of which there
+    may be the first alone), WANTED, `efforts` and REFINES.
     """
 
     efforts: Sequence[int]
-    recall: Mapping[str, Sequence[Sequence[Sequence[float]]]]
+    recall: Mapping[str, Sequence[Sequence[Sequence[Sequence[float]]]]]
     cpu_ms: Sequence[Sequence[float]]
     candidate_ms: float
 
@@ -64,12 +66,13 @@ class Curve:
 
     def reaches(self, kind: str) -> float:
         """The highest recall for queries of a kind, without a mask."""
-        return max(max(row) for row in self.recall[kind][0])
+        return max(max(row) for row in self.recall[kind][0][0])
 
     def choose(self, k: int, share: float, ask: Ask) -> tuple[Setting, Estimate]:
         """The cheapest setting that is expected to find what is asked, else the one that finds most."""
         place = min(range(len(self.cpu_ms)), key=lambda each: abs(math.log(SHARES[each] / max(share, 1e-9))))
-        recall, cpu_ms = self._measured[ask.kind][place], self._cpu_ms[place]
+        wanted = int(np.searchsorted(WANTED[:-1], k))
+        recall, cpu_ms = self._measured[ask.kind][place, wanted], self._cpu_ms[place]
         counts = k + np.ceil(_SURPLUS * math.sqrt(K * k))
         cost = cpu_ms[:, None] + self.candidate_ms * counts
         enough = recall >= ask.recall + _SAFETY * (1 - ask.recall)
@@ -105,7 +108,7 @@ def measured(
     """
     few, most, rng = _TIMED * K, surplus(K, REFINES[-1]) + 1, np.random.default_rng(0)
     masks = [_mask(len(vectors), share, rng) for share in shares]
-    recall: dict[str, list[list[list[float]]]] = {kind: [] for kind in queries}
+    recall: dict[str, list[list[list[list[float]]]]] = {kind: [] for kind in queries}
     cpu_ms: list[list[float]] = []
     more: list[float] = []
     for mask in masks:
@@ -113,14 +116,15 @@ def measured(
         costs = {kind: [] for kind in queries}  # type: dict[str, list[float]]
         for kind, asked in queries.items():
             own[kind] = 1 - 1e-5 if kind == "image" else 2.0
-            true, scores = top_k(asked, vectors, K + 1, mask)
-            curve = []
+            true, scores = top_k(asked, vectors, WANTED[-1] + 1, mask)
+            curve: list[list[list[float]]] = [[] for _ in WANTED]
             for effort in efforts:
                 found, wide_ms = _timed(search, asked, most, effort, mask)
                 cost_ms = _timed(search, asked[:_TIMED_QUERIES], few, effort, mask)[1]
                 more.append((wide_ms - cost_ms) / (most - few))
                 costs[kind].append(cost_ms)
-                curve.append(_recalls(found, true, scores, own[kind]))
+                for each, k in zip(curve, WANTED, strict=True):
+                    each.append(_recalls(found, true, scores, own[kind], k))
             recall[kind].append(curve)
         cpu_ms.append(np.mean([costs[kind] for kind in queries], axis=0).round(4).tolist())
     candidate_ms = max(float(np.median(more)), 0.0)
@@ -146,15 +150,15 @@ def _mask(rows: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_
     return runs.repeat(length)[:rows]
 
 
-def _recalls(found: Sequence[Ints], true: Ints, scores: Vectors, own: float) -> list[float]:
-    """The mean share of the K true rows among the first K * refine candidates, for each of REFINES."""
+def _recalls(found: Sequence[Ints], true: Ints, scores: Vectors, own: float, k: int) -> list[float]:
+    """The mean share of the k true rows among the first `surplus(k, refine)` candidates, for each of REFINES."""
     shares = np.zeros((len(found), len(REFINES)))
     for place, (rows, best, score) in enumerate(zip(found, true, scores, strict=True)):
-        wanted = best[score < own][:K]
+        wanted = best[score < own][:k]
         rows = rows[~np.isin(rows, best[score >= own])]
         hit = np.isin(rows, wanted)
         for which, refine in enumerate(REFINES):
-            shares[place, which] = hit[: surplus(K, refine)].sum() / max(len(wanted), 1)
+            shares[place, which] = hit[: surplus(k, refine)].sum() / max(len(wanted), 1)
     return [round(float(mean), 4) for mean in shares.mean(axis=0)]
 
 

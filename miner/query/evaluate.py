@@ -27,10 +27,8 @@ class Evaluator:
 
     def mask(self, sql: str, values: Sequence[str | int | float], table: pa.Table) -> NDArray[np.bool_]:
         """The rows of `table` for which the condition `sql` with `values` for its `$n` is true, (len(table),) bool."""
-        mask = np.zeros(len(table), np.bool_)
-        rows = table.append_column("row", pa.array(np.arange(len(table))))
         with self._database.cursor() as sealed:  # with views of its own
-            sealed.register("facts", rows)
-            sealed.execute(f'SELECT "row" FROM facts WHERE {sql}', list(values))
-            mask[sealed.fetchnumpy()["row"]] = True
+            sealed.register("facts", table)
+            sealed.execute(f"SELECT coalesce(({sql}), false) AS mask FROM facts", list(values))  # in the order of rows
+            mask: NDArray[np.bool_] = sealed.fetchnumpy()["mask"]
         return mask

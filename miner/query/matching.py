@@ -54,8 +54,10 @@ class Passing:
 
     @property
     def nbytes(self) -> int:
-        """How much memory it takes, with what it may come to hold."""
-        return 0 if self.pairs is None else self.pairs.nbytes + len(self.corpus.index.rows) + 8 * self.count
+        """How much memory it takes at most, with what it may come to hold."""
+        if self.pairs is None:
+            return 0
+        return self.pairs.nbytes + len(self.corpus.index.rows) + 8 * int(np.count_nonzero(self.pairs))
 
 
 @dataclass(frozen=True, eq=False)

@@ -215,7 +215,8 @@ def test_texts_are_those_of_the_encoder_where_it_has_some() -> None:
 
 def curve_of(image: list[list[float]], text: list[list[float]]) -> Curve:
     wide: Any = [[row + [row[-1]] * (len(REFINES) - len(row)) for row in rows] for rows in (image, text)]
-    return Curve([8, 64], {"image": [wide[0]], "text": [wide[1]]}, [[0.1, 1.0]], 0.001)
+    fifty = [[value / 2 for value in row] for row in wide[0]]
+    return Curve([8, 64], {"image": [[wide[0], fifty]], "text": [[wide[1], fifty]]}, [[0.1, 1.0]], 0.001)
 
 
 def test_a_setting_is_chosen_by_kind_and_recall() -> None:
@@ -225,7 +226,8 @@ def test_a_setting_is_chosen_by_kind_and_recall() -> None:
     text, estimate = curve.choose(K, 1.0, Ask("text", 0.95))
     assert (text.effort, text.candidates) == (64, 20) and estimate.cpu_ms == pytest.approx(1.02)
     assert curve.choose(K, 1.0, Ask("image", 0.9999))[1].recall == 0.99, "the best there is"
-    assert curve.choose(1000, 1.0, Ask("image", 0.95))[0].candidates == 1100
+    setting, estimate = curve.choose(1000, 1.0, Ask("image", 0.3))
+    assert setting.candidates == 1100 and estimate.recall == 0.97 / 2, "measured with fifty"
 
 
 def test_every_row_that_passes_is_found_where_few_do(lake: Lake) -> None:
