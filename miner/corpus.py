@@ -106,6 +106,11 @@ class Corpus:
         """Whether every row is in a clip."""
         return not len(self.clip) or int(self.clip.min()) >= 0
 
+    @cached_property
+    def pairs_are_rows(self) -> bool:
+        """Whether every row is in one pair, the one with its number, as where no two clips share a frame."""
+        return bool(np.array_equal(self.row, np.arange(len(self.index.rows))))
+
     def pairs_of_rows(self, rows: Ints) -> tuple[Ints, Ints]:
         """The pairs of some rows: the place of each in `rows`, and its number."""
         return _in_order(self.row, rows)

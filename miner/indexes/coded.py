@@ -185,7 +185,7 @@ class FaissIndex(OfSnapshot):
 
     def _masked(self, mask: NDArray[np.bool_]) -> Allowed:
         """The indexed ids that a mask lets through."""
-        indexed = mask & (self.place >= 0)
+        indexed = mask & (self.place >= 0) if len(self.fresh) else mask
         if self._dense:
             return Allowed(indexed)
         marked = np.zeros(int(self.snapshot.ids.max()) + 1, np.bool_)

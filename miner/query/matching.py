@@ -37,12 +37,16 @@ class Passing:
     @cached_property
     def rows(self) -> Ints:
         """The rows with such a pair, ascending, each once."""
+        if self.pairs is not None and self.corpus.pairs_are_rows:
+            return np.flatnonzero(self.pairs)
         rows = self.corpus.row if self.pairs is None else self.corpus.row[self.pairs]
         return rows[np.diff(rows, prepend=-1) > 0]
 
     @cached_property
     def mask(self) -> Bools:
         """The same rows, (n,) bool."""
+        if self.pairs is not None and self.corpus.pairs_are_rows:
+            return self.pairs
         mask = np.zeros(len(self.corpus.index.rows), np.bool_)
         mask[self.rows] = True
         return mask
