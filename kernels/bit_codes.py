@@ -27,9 +27,9 @@ from kernels._jit import jit
 
 Lowering = tuple[Any, Callable[..., Any]]
 
-_PLANES = 4  # bits of a number of v
-_STEP = 0.3352  # deviations of v: the best 16 even levels for a normal distribution (Max 1960, "Quantizing for minimum
-_LOWEST = -7.5  # distortion"), as which a rotation makes all
+# v is rounded to the best 16 even levels for numbers that are spread normally (Max 1960, "Quantizing for minimum
+# distortion"), as they are after a rotation: steps of so many deviations, the lowest so many steps below 0.
+_PLANES, _STEP, _LOWEST = 4, 0.3352, -7.5
 _ROOM = 4  # times what is wanted is gathered before the best of it are kept
 _ANY = np.empty(0, np.uint8)
 _I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
