@@ -39,6 +39,7 @@ class Row:
     def as_dict(self) -> dict[str, Any]:
         """The row as JSON, with `ratio` = ours / rival. Five significant digits."""
         row = asdict(self) | {"ratio": self.ours / self.rival if self.rival else None}
+        row["holds"] = None if self.holds is None else bool(self.holds)  # NumPy's own is no JSON
         keys = ["case", "metric", "unit", "ours", "rival", "rival_name", "ratio", "spread", "target", "holds"]
         return {key: _rounded(row[key]) for key in keys}
 
@@ -56,9 +57,9 @@ def run(
     add_options(parser)
     options = parser.parse_args()
     result = document(name, measure(options))
+    print(json.dumps(result, indent=1) if options.json else table(result))
     if options.save:
         save(result)
-    print(json.dumps(result, indent=1) if options.json else table(result))
 
 
 Parts = dict[str, Callable[[], list[Row]]]
