@@ -35,6 +35,7 @@ from tests.footages import around, footage, mixture, unit
 
 BURSTS = (1, 3, 10, 30, 100)
 TOP = 0.02
+SEEDS = (7, 8, 9)  # of simulated drives: one of them has 15 planted events
 DIM = 32
 
 
@@ -125,19 +126,17 @@ def recall(planted: Planted, score: NDArray[np.float64]) -> float:
     return len(rare & set(events[:top].tolist())) / len(rare)
 
 
-def judged(case: str, planted: Planted) -> Iterator[Row]:
-    """Ours beside each rival."""
-    ours = rarity(planted.clips).value
-    vectors = planted.clips.vectors["camera"]
-    scores = {name: rival(vectors) for name, rival in RIVALS.items()}
-    for metric, low, measured in (
-        ("AUROC", 0.97, lambda score: auroc(score, planted.rare)),
-        ("recall in the top 2 %", 0.9, lambda score: recall(planted, score)),
+def judged(case: str, *planted: Planted) -> Iterator[Row]:
+    """Ours beside each rival; the mean of several mixtures."""
+    ours = [rarity(each.clips).value for each in planted]
+    scores = {name: [rival(each.clips.vectors["camera"]) for each in planted] for name, rival in RIVALS.items()}
+    for metric, low, measure in (
+        ("AUROC", 0.97, lambda each, score: auroc(score, each.rare)),
+        ("recall in the top 2 %", 0.9, recall),
     ):
-        best = max(RIVALS, key=lambda name: measured(scores[name]))
-        value, rival = measured(ours), measured(scores[best])
-        named = ", ".join(f"{name} {measured(score):.2f}" for name, score in scores.items())
-        yield Row(case, metric, "1", value, rival, f"best of {named}", target=f">= {low}", holds=bool(value >= low))
+        value, *rivals = (float(np.mean(list(map(measure, planted, score)))) for score in (ours, *scores.values()))
+        named = ", ".join(f"{name} {rival:.2f}" for name, rival in zip(scores, rivals, strict=True))
+        yield Row(case, metric, "1", value, max(rivals), f"best of {named}", target=f">= {low}", holds=value >= low)
 
 
 def copied_common(common: int) -> Row:
@@ -267,8 +266,12 @@ def parts_of(options: argparse.Namespace) -> Parts:
 
     def drives() -> list[Row]:
         sizes = BURSTS[1:3] if options.quick else BURSTS
-        said = f"simulated, {scenes:,} drives, bursts of "
-        return [row for burst in sizes for row in judged(f"{said}{burst}", simulated_drives(scenes, burst, 7))]
+        said = f"simulated, {len(SEEDS)} x {scenes:,} drives, bursts of "
+        return [
+            row
+            for burst in sizes
+            for row in judged(f"{said}{burst}", *(simulated_drives(scenes, burst, seed) for seed in SEEDS))
+        ]
 
     small: Parts = {
         "bursts": lambda: planted(0.01, "distinct"),
