@@ -159,6 +159,9 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        # Connections inherit it, as asyncio does not set it for those of a listener it did not make: else the end of an
+        # answer waits for the client to acknowledge the beginning, which it does after 40 ms.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise MinerError(f"cannot listen on {host}:{port}: {error.strerror}", "--port 0 takes a free one.") from error
     with listener:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jobs import entry
-from jobs.serve import Serving, serving
+from jobs.serve import Serving, _listening, serving
 from jobs.warm import answered, socket_of
 from miner.lake import Lake
 from tests.jobs.command import Done, Miner
@@ -152,3 +152,10 @@ def test_an_address_that_is_taken(runtime: Path, lake: Lake, miner: Miner) -> No
     assert done.code == 1 and "--port 0" in done.err
     assert miner("serve", lake.uri, "--host", "0.0.0.0").code == 2
     assert miner("serve", f"{lake.uri}-none", "--port", "0").code == 4
+
+
+def test_the_end_of_an_answer_does_not_wait_for_the_client() -> None:
+    with _listening("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
