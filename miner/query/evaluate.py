@@ -27,8 +27,9 @@ class Evaluator:
 
     def mask(self, sql: str, values: Sequence[str | int | float], table: pa.Table) -> NDArray[np.bool_]:
         """The rows of `table` for which the condition `sql` with `values` for its `$n` is true, (len(table),) bool."""
+        rows = table if table.num_columns else table.append_column("row", pa.nulls(len(table)))  # DuckDB wants a column
         with self._database.cursor() as sealed:  # with views of its own
-            sealed.register("facts", table)
+            sealed.register("facts", rows)
             sealed.execute(f"SELECT coalesce(({sql}), false) AS mask FROM facts", list(values))  # in the order of rows
             mask: NDArray[np.bool_] = sealed.fetchnumpy()["mask"]
         return mask

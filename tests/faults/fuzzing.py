@@ -200,7 +200,7 @@ def _change(rows: list[dict[str, Any]], chance: random.Random) -> None:
             rows.remove(row)
         case 1:
             rows.append(dict(row))
-        case 2:
+        case 2 if row:
             row.pop(chance.choice(sorted(row)), None)
         case _ if row:
             row[chance.choice(sorted(row))] = chance.choice(_ODD)
