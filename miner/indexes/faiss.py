@@ -1,7 +1,7 @@
 """FAISS: vectors as short codes, in lists or a graph, found by the stable ids of their rows.
 
-FAISS learns, codes, keeps and searches; but lists of RaBitQ codes are read by a kernel of ours, `kernels.bit_codes`, in
-a third of the time, and a guess is nearer: of what of a query is not along the centre, not of what is off it.
+FAISS learns, codes, keeps and searches; but lists of RaBitQ codes are read by a kernel of ours, `kernels.bit_codes`,
+which guesses only what of a query is not along the centre, not all that is off it.
 
 What it finds are candidates: codes know the order of scores only about. Who asks takes more of them than are wanted and
 scores them again by their vectors.

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-_SEALED = {"enable_external_access": False, "lock_configuration": True}
+_SEALED = {"enable_external_access": False, "preserve_insertion_order": True, "lock_configuration": True}
 
 
 class Evaluator:
