@@ -31,6 +31,7 @@ from miner.plan import Plan, forget_quarantined, make_plan, pending
 from miner.prices import Prices
 from miner.reporting import Beginning, Observation, Progress, Report, Terms, cost_of, report_of, with_usage
 from miner.runlog import RunLog, logged
+from miner.sound import check_manifests
 from miner.stage import Failure, Part, Reduction, Stage
 from miner.store import Store
 from miner.transactions import RUN
@@ -91,12 +92,16 @@ class Executor(ABC):
         replace_rows(reduction, store, stamp, since)
 
     def map(self, stage: Stage, store: Store, run: Run) -> Report:
-        """Bring the stage's outputs up to its input; the same call again changes nothing."""
+        """Bring the stage's outputs up to its input; the same call again changes nothing.
+
+        Raises Damaged for a table of which the newest manifest is not what was written: rows would be built on it.
+        """
         with logged(store, run, f"stage {stage.name}") as log:
             return self._map(stage, store, run, log)
 
     def _map(self, stage: Stage, store: Store, run: Run, log: RunLog) -> Report:
         began = Beginning()
+        check_manifests(store, [*stage.reads, *(output.table for output in stage.outputs)])
         plan = make_plan(store, stage)  # before any table is made: it raises what is wrong with the stage's input
         store.ensure("quarantine")
         for output in stage.outputs:
@@ -129,7 +134,10 @@ class Executor(ABC):
         return report
 
     def reduce(self, reduction: Reduction, store: Store, run: Run) -> Report:
-        """Replace the reduction's rows if a table it reads has changed since they were computed."""
+        """Replace the reduction's rows if a table it reads has changed since they were computed.
+
+        Raises Damaged as `map` does.
+        """
         started = time.perf_counter()
         with logged(store, run, f"stage {reduction.name}"):
             rows, waited_s = self._reduce(reduction, store, run, started)
@@ -141,6 +149,7 @@ class Executor(ABC):
         """Rows by table, and the seconds another run held it first."""
         table = reduction.output.table
         store.ensure(table, reduction.output.schema)
+        check_manifests(store, [*reduction.reads, table])
         if not is_stale(reduction, store) and not unrecorded(store, table):
             return {}, 0.0
         with lease(store, [table], run.run_id, self.wait, self.notify) as held:

@@ -183,14 +183,23 @@ class Sound:
 
 
 def check_manifests(store: Store, tables: Sequence[str]) -> None:
-    """Raise Damaged if what one of the tables says of itself now (columns, encoder, files) is not what was written."""
+    """Raise Damaged if what one of the tables says of itself now (columns, encoder, files) is not what was written.
+
+    So it does for one that does not open. A table that is not there, or whose newest version is not sealed yet, passes.
+    """
     for table, problem in wrong_manifests(store, tables).items():
         raise _no_manifest(store, table, problem)
 
 
 def wrong_manifests(store: Store, tables: Sequence[str]) -> dict[str, str]:
-    """The tables, of some that open, whose present manifest is not what was written: file and problem by table."""
-    versions = {manifest(table, store.version(table)): table for table in tables}
+    """The tables, of some, whose present manifest is not what was written: file and problem by table.
+
+    Raises Damaged for one that does not open.
+    """
+    versions = {}
+    for table in tables:
+        with readable(store, table):
+            versions[manifest(table, store.version(table))] = table
     known: dict[str, Digest] = {}
     with suppress(Damaged), readable(store, "digests"):  # where the digests do not open, `Sound` says so
         known = load_digests(store, one_of("file", versions)) if versions else {}

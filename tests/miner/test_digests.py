@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -121,6 +122,23 @@ def test_a_run_that_dies_before_it_seals_is_made_up_for(tmp_path: Path, monkeypa
     lake.index()
     assert load_digests(lake.store).keys() == files(lake).keys()
     assert "not sealed yet" not in str(verify_deep(lake.store).checks)
+
+
+@pytest.mark.parametrize(
+    ("table", "fill"),
+    [
+        ("clip_facts", lambda lake: lake.index()),  # what it was made from is read from its manifest
+        ("clips", lambda lake: lake.cut(2)),
+        (VECTORS, lambda lake: lake.embed(["hashing"])),
+    ],
+)
+def test_no_row_is_built_on_a_damaged_manifest(lake: Lake, table: str, fill: Callable[[Lake], object]) -> None:
+    """A new version would take over what the manifest says, and nobody would look at that one any more."""
+    damage(Path(lake.uri, manifest(table, lake.store.version(table))), at=0.1)  # the table still opens
+    before = {path: path.stat().st_mtime_ns for path in files(lake).values()}
+    with pytest.raises(Damaged, match=table):
+        fill(lake)
+    assert {path: path.stat().st_mtime_ns for path in files(lake).values()} == before
 
 
 def test_two_that_seal_one_table_agree(good: Lake, tmp_path: Path) -> None:
