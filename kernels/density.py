@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 _PRODUCTS_AT_ONCE = 8_000_000
 _STEPS = 40
+_AS_NEAR = 1e-9  # in x . y: more than tilings differ by
 
 
 def kernel_sums(
@@ -26,16 +27,44 @@ def kernel_sums(
     """Sums of the kernel over the references of other groups: (q, s) for `concentrations` (s,).
 
     queries (q, d) and references (r, d) are of unit length; `groups` are a number of each query (q,) and each reference
-    (r,): equal ones never meet, such as those of one drive. Memory beyond the input is about 100 MB.
+    (r,): equal ones never meet, such as those of one drive. Memory beyond the input is about 200 MB.
     """
-    wide = references.astype(np.float64)
     sums = np.empty((len(queries), len(concentrations)))
-    for rows in _blocks(len(queries), len(references)):
-        away = queries[rows].astype(np.float64) @ wide.T - 1
-        apart = groups[0][rows, None] != groups[1][None, :]
-        for place, concentration in enumerate(concentrations):
-            sums[rows, place] = (np.exp(concentration * away) * apart).sum(axis=1)
+    for rows, away, apart in _blocks(queries, references, groups):
+        sums[rows] = _sums(away, apart, concentrations)
     return sums
+
+
+def kernel_sums_and_medians(
+    queries: NDArray[np.float32],
+    references: NDArray[np.float32],
+    concentrations: Floats,
+    groups: tuple[NDArray[np.int64], NDArray[np.int64]],
+    values: Floats,
+    nearest: int,
+) -> tuple[Floats, Floats]:
+    """`kernel_sums`, and of each query (q,) the median of the `values` (r,) of its `nearest` references.
+
+    Nearest are those of other groups, all where they are fewer, and all that are as near as the last one; NaN where
+    there are none.
+    """
+    order = np.argsort(values, kind="stable")
+    values, references, groups = values[order], references[order], (groups[0], groups[1][order])
+    sums, medians = np.zeros((len(queries), len(concentrations))), np.full(len(queries), np.nan)
+    if not len(references):
+        return sums, medians
+    for rows, away, apart in _blocks(queries, references, groups):
+        sums[rows] = _sums(away, apart, concentrations)
+        if nearest < len(references):
+            ranked = np.where(apart, away, -np.inf)
+            last = np.partition(ranked, len(references) - nearest, axis=1)[:, len(references) - nearest, None]
+            apart &= ranked >= last - _AS_NEAR
+        place = np.cumsum(apart, axis=1, dtype=np.int32)
+        count = place[:, -1:]
+        found = (count > 0)[:, 0]
+        middle = (np.argmax(place >= half, axis=1)[found] for half in ((count + 1) // 2, count // 2 + 1))
+        medians[rows][found] = sum(values[each] for each in middle) / 2
+    return sums, medians
 
 
 def concentration_of(
@@ -62,6 +91,18 @@ def concentration_of(
     return found
 
 
-def _blocks(queries: int, references: int) -> Iterator[slice]:
-    step = max(1, _PRODUCTS_AT_ONCE // max(references, 1))
-    return (slice(first, min(first + step, queries)) for first in range(0, queries, step))
+def _sums(away: Floats, apart: NDArray[np.bool_], concentrations: Floats) -> Floats:
+    return np.stack([(np.exp(each * away) * apart).sum(axis=1) for each in concentrations], axis=1)
+
+
+def _blocks(
+    queries: NDArray[np.float32],
+    references: NDArray[np.float32],
+    groups: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> Iterator[tuple[slice, Floats, NDArray[np.bool_]]]:
+    """Some queries at a time: which, x . y - 1 of each and each reference, and whether they are of other groups."""
+    wide = references.astype(np.float64).T
+    step = max(1, _PRODUCTS_AT_ONCE // max(len(references), 1))
+    for first in range(0, len(queries), step):
+        rows = slice(first, min(first + step, len(queries)))
+        yield rows, queries[rows].astype(np.float64) @ wide - 1, groups[0][rows, None] != groups[1]

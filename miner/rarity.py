@@ -26,7 +26,7 @@ from miner.stage import Output, Part, Reduction
 from miner.store import Store, quoted
 
 RARITY = "rarity"
-VERSION = "1"
+VERSION = "2"
 SHARD = 20_000  # events scored at a time: half a minute of one core
 _ALSO_READ = ("clips", "sample_data")
 

@@ -5,11 +5,15 @@
 2. The share p of the reference around an event is a kernel density on the sphere (`kernels.density`) at three widths:
    those at which the median event has 0.2, 0.5 and 1.25 % of the others around it. Events of one's own drive do not
    count.
-3. The surprisal of an event is the mean of -ln p over the widths. A sum k of kernels of squares q is s = q / k times a
-   Poisson number k / s (Bohm and Zech 2014, "Statistics of weighted Poisson events"), whose mean has the posterior
-   Gamma(k / s + 1/2) of Jeffreys' prior; s tends to 1 as k does to 0. Its 95 % interval, taken at all widths at once as
-   these share their events, is the interval of the surprisal.
-4. Over the reference a surprisal has an upper tail probability u. Several encoders are fused as -2 sum ln u (Fisher
+3. The surprisal of an event is the mean of -ln p over the widths, less the median of that mean over its surroundings:
+   the 5 % of the reference nearest to it, of other drives, at least 30 events (after Breunig et al. 2000, "LOF:
+   identifying density-based local outliers"). So it is told relative to its conditions, noted or not: what is common
+   on a snowy night does not stand before what is rare on a clear day. A group is rare as long as it is less than half
+   of the surroundings.
+4. A sum k of kernels of squares q is s = q / k times a Poisson number k / s (Bohm and Zech 2014, "Statistics of
+   weighted Poisson events"), whose mean has the posterior Gamma(k / s + 1/2) of Jeffreys' prior; s tends to 1 as k does
+   to 0. Its 95 % interval, taken at all widths at once as these share their events, is the interval of the surprisal.
+5. Over the reference a surprisal has an upper tail probability u. Several encoders are fused as -2 sum ln u (Fisher
    1925): one of them suffices to tell that an event is scarce. The *rarity* is the share of the reference that is less
    scarce than that, 0 to 1; its interval has the error of this share, too (Dvoretzky-Kiefer-Wolfowitz; Massart 1990).
 """
@@ -17,7 +21,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -26,13 +30,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import gammaincc, gammaincinv
 
-from kernels.density import concentration_of, kernel_sums
+from kernels.density import concentration_of, kernel_sums, kernel_sums_and_medians
 from kernels.spans import Ints
 from miner.corpus import Vector
 from miner.footage import Floats, Footage
 
 MAX_REFERENCE = 20_000
 SHARES = (0.002, 0.005, 0.0125)
+SURROUNDINGS = 0.05
+_SURROUNDINGS = 30
 LEVEL = 0.95
 _SAMPLE = 300
 _DIGITS = 9
@@ -50,12 +56,14 @@ class Estimate(NamedTuple):
 class Space:
     """The reference events in one encoder's space: unit `vectors` (r, dim), and the number of the drive of each (r,).
 
-    `concentrations` (s,) of the kernels, and the reference's own `surprisals` (r,), ascending.
+    `concentrations` (s,) of the kernels; `logs` (r,), the mean of -ln p of each event, in the order of the vectors, and
+    the reference's own `surprisals` (r,), ascending.
     """
 
     vectors: Vector
     drive: Ints
     concentrations: Floats
+    logs: Floats
     surprisals: Floats
 
     @classmethod
@@ -65,21 +73,24 @@ class Space:
         shares = np.array([max(share, (place + 1) / len(vectors)) for place, share in enumerate(SHARES)])
         found = concentration_of(vectors[sample], vectors, (drive[sample], drive), shares)
         concentrations = np.array([float(f"{each:.6g}") for each in found])
-        space = cls(vectors, drive, concentrations, np.zeros(0))
-        return cls(vectors, drive, concentrations, np.sort(space.surprisal(vectors, drive).value))
+        sums = kernel_sums(vectors, vectors, concentrations, (drive, drive))
+        logs = _logs((sums + 0.5) / (_others(drive, drive) + 1))
+        space = cls(vectors, drive, concentrations, logs, np.zeros(0))
+        return replace(space, surprisals=np.sort(space.surprisal(vectors, drive).value))
 
     def surprisal(self, vectors: Vector, drive: Ints) -> Estimate:
-        """Of events (n, dim) of the drives (n,): the mean of -ln p over the widths, in nats."""
+        """Of events (n, dim) of the drives (n,), in nats: relative to what surrounds each."""
         widths = np.concatenate([self.concentrations, 2 * self.concentrations])  # the kernel squared is twice as narrow
-        sums = kernel_sums(vectors, self.vectors, widths, (drive, self.drive))
+        nearest = max(_SURROUNDINGS, round(SURROUNDINGS * len(self.vectors)))
+        groups = drive, self.drive
+        sums, usual = kernel_sums_and_medians(vectors, self.vectors, widths, groups, self.logs, nearest)
         alike, squares = np.split(sums, 2, axis=1)
-        own = dict(zip(*np.unique(self.drive, return_counts=True), strict=True))
-        others = np.array([len(self.vectors) - own.get(each, 0) for each in drive])[:, None]
+        others = _others(drive, self.drive)
         each = (squares + 0.5) / (alike + 0.5)
         tail = (1 - LEVEL) / 2
         high, low = (each * gammaincinv(alike / each + 0.5, at) / (others + 1) for at in (tail, 1 - tail))
         shares = (alike + 0.5) / (others + 1)
-        value, low, high = (np.round(-np.log(p.clip(1e-300)).mean(axis=1), _DIGITS) for p in (shares, low, high))
+        value, low, high = (np.round(_logs(p) - np.nan_to_num(usual), _DIGITS) for p in (shares, low, high))
         return Estimate(value, np.minimum(low, value), np.maximum(high, value))
 
     def tail(self, surprisal: Floats) -> Floats:
@@ -181,6 +192,18 @@ def reference_of(events: Footage, near: Mapping[str, float], seconds: Floats, me
         spaces[name], chosen[name] = Space.of(vectors[rows], drive[rows]), pa.array(ids[rows].tolist())
     driven = float(np.nansum(metres)) if np.isfinite(metres).any() else float("nan")
     return Reference(spaces, chosen, near, float(seconds.sum()), driven, len(np.unique(drive)))
+
+
+def _logs(shares: Floats) -> Floats:
+    """The mean of -ln p over the widths, (n, s) to (n,)."""
+    logs: Floats = -np.log(shares.clip(1e-300)).mean(axis=1)
+    return logs
+
+
+def _others(drive: Ints, drives: Ints) -> Ints:
+    """How many of the events of `drives` (r,) are not of each `drive` (n,), as a column."""
+    own = dict(zip(*np.unique(drives, return_counts=True), strict=True))
+    return np.array([len(drives) - own.get(each, 0) for each in drive], np.int64)[:, None]
 
 
 def _fisher(total: Floats, count: NDArray[np.int64]) -> Floats:

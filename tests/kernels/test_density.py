@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kernels import density
-from kernels.density import concentration_of, kernel_sums
+from kernels.density import concentration_of, kernel_sums, kernel_sums_and_medians
 from tests.footages import unit
 
 
@@ -26,6 +28,26 @@ def test_sums_are_those_of_the_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(kernel_sums(queries, references, widths, (own, theirs)), found, rtol=1e-12)
     assert kernel_sums(queries[:0], references, widths, (own[:0], theirs)).shape == (0, 3)
     assert not kernel_sums(queries, references[:0], widths, (own, theirs[:0])).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(1, 50))
+def test_medians_are_those_of_the_oracle(seed: int, count: int, nearest: int) -> None:
+    rng = np.random.default_rng(seed)
+    queries, references = unit(rng.normal(size=(9, 3))), unit(rng.normal(size=(count, 3)))
+    references[count // 2 :] = references[: count - count // 2]  # every second one twice: as near as the last one
+    own, theirs, values = rng.integers(3, size=9), rng.integers(3, size=count), rng.normal(size=count)
+    widths = np.array([2.0])
+    sums, found = kernel_sums_and_medians(queries, references, widths, (own, theirs), values, nearest)
+    np.testing.assert_allclose(sums, kernel_sums(queries, references, widths, (own, theirs)), rtol=1e-12)
+    for query, group, median in zip(queries, own, found, strict=True):
+        others = theirs != group
+        if not others.any():
+            assert np.isnan(median)
+            continue
+        near = references[others].astype(float) @ query.astype(float)
+        last = np.sort(near)[-min(nearest, len(near))]
+        assert median == pytest.approx(np.median(values[others][near >= last - 1e-9]), abs=1e-12)
 
 
 def test_the_median_query_has_the_share() -> None:

@@ -86,6 +86,18 @@ def test_a_drive_of_its_own_does_not_make_common() -> None:
     assert np.median(found.value[:40]) > 0.9
 
 
+def test_what_is_common_in_rare_conditions_is_not_rare() -> None:
+    """Snow is a tenth of the driving, and no two snowy scenes are as alike as two clear ones."""
+    rng = np.random.default_rng(5)
+    clear, snow = unit(rng.normal(size=(2, 32)))
+    event = unit(clear + 0.7 * unit(rng.normal(size=(4, 32))))  # still like a clear day
+    usual = [around(np.repeat(centre[None], many, axis=0), spread, rng) for centre, many, spread in
+             ((clear, 900, 0.5), (snow, 100, 0.9))]  # fmt: skip
+    found, _ = rarity(footage(np.concatenate([around(event, 0.5, rng), *usual])))
+    assert found.value[:4].min() > np.quantile(found.value[904:], 0.9)
+    assert float(np.median(found.value[904:])) < 0.6
+
+
 def test_what_a_reference_measures_by_follows_from_its_events() -> None:
     rng = np.random.default_rng(4)
     vectors = mixture(300, 5, rng)
