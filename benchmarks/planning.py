@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from benchmarks.process_tree import peak_gb
 from benchmarks.report import Row, run
 from miner.embed import EmbedStage
 from miner.ids import make_id
@@ -88,17 +89,11 @@ def _same(value: str, count: int) -> pa.Array:
 
 
 def _measured(way: Callable[[str], int], uri: str, answer: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
-    before = _peak_gb()
+    before = peak_gb()
     started = time.perf_counter()
     found = way(uri)
     seconds = time.perf_counter() - started
-    answer.put((found, seconds, _peak_gb() - before))
-
-
-def _peak_gb() -> float:
-    """Peak resident memory of this process; the kernel's own figure is inherited from the parent."""
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 1e6
+    answer.put((found, seconds, peak_gb() - before))
 
 
 def in_own_process(way: Callable[[str], int], uri: str) -> tuple[int, float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -57,3 +58,9 @@ class ProcessTree(threading.Thread):
                 self.own_bytes = max(self.own_bytes, size)
         self.all_bytes = max(self.all_bytes, total_bytes)
         self._seen.append((time.perf_counter(), sum(self._used.values())))
+
+
+def peak_gb() -> float:
+    """Peak resident memory of this process; the kernel's own figure is inherited from the parent."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1e6

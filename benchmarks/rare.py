@@ -8,7 +8,6 @@ events among the first 2 % of all events as one walks down its list. Rivals scor
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from benchmarks.rarity_rivals import RIVALS
+from benchmarks.process_tree import peak_gb
 from benchmarks.report import Parts, Row, run_parts
 from kernels.density_clusters import density_clusters
 from kernels.independent_set import Kept
@@ -245,11 +245,11 @@ def million() -> Iterator[Row]:
     for first in range(0, len(vectors), 50_000):
         some = slice(first, first + 50_000)
         vectors[some] = around(vectors[some], 0.05, rng)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    before = peak_gb()
     started = time.process_time()
     kept = thin([Space(vectors, 1 - 0.02)], np.arange(len(vectors)))
     spent = time.process_time() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    peak = peak_gb()
     case = f"dedup of 1,000,000, {int(kept.kept.sum()):,} kept"
     yield Row(case, "peak memory", "GB", peak, target="< 4", holds=peak < 4)
     yield Row(case, "peak memory above start", "GB", max(peak - before, 0.0))

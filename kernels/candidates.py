@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -89,6 +90,13 @@ class Free:
             self._left = candidates.limit - used
             self.rows &= self._left[self._groups] > 0
         self.rows[candidates.chosen] = False
+
+    def among(self, rows: Rows) -> Free:
+        """The same of some rows alone, which are numbered anew: what is taken there is not taken here."""
+        some = copy(self)
+        some.rows, some._left = self.rows[rows], self._left.copy()
+        some._groups = None if self._groups is None else self._groups[rows]
+        return some
 
     def take(self, row: int) -> None:
         """Picked: the row is free no more, and its group when that is full."""

@@ -7,6 +7,7 @@ picks reach at least 1 - 1/e of the best goal (Nemhauser, Wolsey and Fisher 1978
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 from kernels._jit import jit
 from kernels.candidates import Candidates, Free, Picked, Rows, Vectors
 from kernels.lazy_greedy import lazy_greedy
-from kernels.neighbors import Found
 
 _ROWS_AT_ONCE = 512
 _LANES = 16
-_MEMORY = 400_000_000  # bytes of likenesses kept
+_MEMORY = 800_000_000  # bytes of likenesses kept
+_POOL = 2  # candidates for each row of a sample, and
+_POOL_OF_PICKS = 4  # at least for each pick
 
 
 def facility_location(
@@ -31,37 +33,34 @@ def facility_location(
 ) -> Picked:
     """At most `k` of the unit rows `vectors` (n, d) by greedy facility location, exactly, and what each gained.
 
-    With a `sample`, only that many rows, drawn by `seed`, are to be stood for (any row may still be picked), each with
-    the weight of n / sample rows. The mean likeness is then known to within sqrt(ln(2 n / delta) / (2 sample)) with
-    probability 1 - delta for each pick (Hoeffding). Ties: the lower row. Memory beyond the input: 0.4 GB and O(n).
-    Raises ValueError as `Candidates`.
+    With a `sample`, only that many rows, drawn by `seed`, are to be stood for, each with the weight of n / sample rows.
+    The mean likeness is then known to within sqrt(ln(2 n / delta) / (2 sample)) with probability 1 - delta for each
+    pick (Hoeffding). Picks are from twice as many rows, drawn too, or 4 k; from others when these are used up. Ties:
+    the lower row. Memory beyond the input: 0.8 GB and O(n). Raises ValueError as `Candidates`.
     """
     asked = (candidates or Candidates()).checked(vectors, k)
+    rng = np.random.default_rng(seed)
     weights = asked.weighted(len(vectors))
-    stood_for = vectors
-    counted = np.flatnonzero(weights)
+    stood_for, counted = vectors, np.flatnonzero(weights)
     if sample is not None and sample < len(counted):
-        drawn = np.sort(np.random.default_rng(seed).choice(counted, max(1, sample), replace=False))
+        drawn = np.sort(rng.choice(counted, max(1, sample), replace=False))
         stood_for, weights = vectors[drawn], weights[drawn] * np.float32(len(counted) / len(drawn))
-    goal = _Dense(vectors, stood_for, weights)
-    bounds = goal.first_gains()
-    for row in asked.chosen:
-        goal.pick(int(row))
-    return lazy_greedy(bounds, k, Free(asked, len(vectors)), goal)
-
-
-def facility_location_graph(graph: Found, k: int, candidates: Candidates | None = None) -> Picked:
-    """As `facility_location`, where a row can be stood for by itself and by its neighbours in a `graph` only.
-
-    `graph` holds indices and cosines, both (n, m), as `kernels.knn_graph` gives them. The goal is a lower bound of that
-    of all pairs. Time and memory O(n m) and a little a pick. Raises ValueError as `Candidates`.
-    """
-    indices, scores = graph
-    asked = (candidates or Candidates()).checked(scores[:, :0], k)
-    goal = _Sparse(indices, scores, asked.weighted(len(indices)))
-    for row in asked.chosen:
-        goal.pick(int(row))
-    return lazy_greedy(goal.first_gains(), k, Free(asked, len(indices)), goal)
+    found = Picked(np.empty(0, np.int64), np.empty(0, np.float32))
+    while len(found.rows) < k:
+        taken = np.concatenate([asked.chosen, found.rows])
+        free = Free(replace(asked, preselected=taken), len(vectors))
+        pool, left = np.flatnonzero(free.rows), k - len(found.rows)
+        if not len(pool):
+            break
+        most = len(pool) if sample is None else max(_POOL * sample, _POOL_OF_PICKS * left)
+        if most < len(pool):
+            pool = np.sort(rng.choice(pool, most, replace=False))
+        goal = _Dense(vectors if len(pool) == len(vectors) else vectors[pool], stood_for, weights)
+        bounds = goal.first_gains()
+        goal.stand_for(vectors[taken])
+        rows, gains, _ = lazy_greedy(bounds, left, free.among(pool), goal)
+        found = Picked(np.concatenate([found.rows, pool[rows]]), np.concatenate([found.gains, gains]))
+    return found
 
 
 class _Dense:
@@ -93,6 +92,12 @@ class _Dense:
     def pick(self, row: int) -> None:
         self._load(np.array([row]))
         np.maximum(self._best, self._likeness[self._place[row]], out=self._best)
+
+    def stand_for(self, chosen: Vectors) -> None:
+        """As if rows (m, d) had been picked that are not among those to pick from."""
+        for start in range(0, len(chosen), _ROWS_AT_ONCE):
+            likeness = self._stood_for @ (chosen[start : start + _ROWS_AT_ONCE] / 2).T
+            np.maximum(self._best, likeness.max(axis=1), out=self._best)
 
     def _load(self, asked: Rows) -> None:
         """Make those of the `asked` rows that are not kept, in place of the oldest others."""
@@ -135,35 +140,3 @@ def _more(
         for j in range(whole, len(best)):
             total += max(row[j] - best[j], np.float32(0)) * weights[j]
         gains[i] = total
-
-
-class _Sparse:
-    """Of each row, the rows it can stand for and how well: the graph turned around, and each row for itself."""
-
-    def __init__(self, indices: Rows, scores: NDArray[np.float32], weights: Vectors) -> None:
-        n = len(indices)
-        row, place = np.nonzero(indices >= 0)
-        stands, stood_for = np.concatenate([indices[row, place], np.arange(n)]), np.concatenate([row, np.arange(n)])
-        likeness = np.concatenate([(1 + scores[row, place]) / 2, np.ones(n, np.float32)])
-        order = np.argsort(stands, kind="stable")
-        self._stood_for, self._likeness = stood_for[order], likeness[order]
-        self._bounds = np.searchsorted(stands[order], np.arange(n + 1)).tolist()
-        self._weights, self._best = weights, np.zeros(n, np.float32)
-
-    def first_gains(self) -> NDArray[np.float64]:
-        more = np.maximum(self._likeness - self._best[self._stood_for], 0) * self._weights[self._stood_for]
-        return np.add.reduceat(more, self._bounds[:-1], dtype=np.float64) if len(more) else np.zeros(0)
-
-    def gains(self, rows: Rows) -> NDArray[np.float64]:
-        return np.array([self._gain(row) for row in rows.tolist()], np.float64)
-
-    def pick(self, row: int) -> None:
-        part = slice(self._bounds[row], self._bounds[row + 1])
-        rows = self._stood_for[part]
-        self._best[rows] = np.maximum(self._best[rows], self._likeness[part])
-
-    def _gain(self, row: int) -> float:
-        part = slice(self._bounds[row], self._bounds[row + 1])
-        rows = self._stood_for[part]
-        more = self._likeness[part] - self._best[rows]
-        return float(np.maximum(more, 0, out=more) @ self._weights[rows])

@@ -1,6 +1,8 @@
-"""Facility location against plain greedy over the whole matrix, and the forms that look at less."""
+"""Facility location against plain greedy over the whole matrix, and the form that looks at less."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kernels import facility_location as module
-from kernels.candidates import Candidates
-from kernels.facility_location import facility_location, facility_location_graph
-from kernels.neighbors import knn
+from kernels.candidates import Candidates, Free
+from kernels.facility_location import facility_location
 from tests.kernels.test_neighbors import unit
 
 
@@ -60,8 +61,12 @@ def test_is_greedy(seed: int, n: int, k: int, masked: bool, weighted: bool, limi
     assert all(np.array_equal(a, b) for a, b in zip(picked, facility_location(vectors, k, asked), strict=True))
     if not limit:
         assert len(picked.rows) == min(k, int((asked.counted(n) & ~np.isin(np.arange(n), asked.chosen)).sum()))
-    graph = knn(vectors, max(n, 1))
-    assert_greedy(likeness(vectors), weights, facility_location_graph(graph, k, asked), asked)  # of all pairs: the same
+    elsewhere = facility_location(vectors, k, asked, sample=1, seed=seed)  # of two or 4 k rows at a time
+    assert len(elsewhere.rows) == len(np.unique(elsewhere.rows)) and not np.isin(elsewhere.rows, asked.chosen).any()
+    assert asked.counted(n)[elsewhere.rows].all()
+    taken = np.concatenate([asked.chosen, elsewhere.rows])
+    free = Free(replace(asked, preselected=taken), n).rows
+    assert len(elsewhere.rows) == k or not free.any()
 
 
 @pytest.mark.parametrize("memory", [400_000_000, 1])
@@ -97,7 +102,7 @@ def test_what_is_asked_for_together_stays_while_room_is_made(seed: int, monkeypa
     assert reached[-1] == pytest.approx(goal(like, weights, rows), abs=1e-2)
 
 
-def test_forms_that_look_at_less_come_near() -> None:
+def test_a_sample_comes_near() -> None:
     rng = np.random.default_rng(1)
     vectors = np.repeat(unit(rng, 100, 16), 20, axis=0) + 0.4 * unit(rng, 2000, 16)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -105,11 +110,9 @@ def test_forms_that_look_at_less_come_near() -> None:
     exact = goal(like, weights, facility_location(vectors, 100).rows.tolist())
     sampled = facility_location(vectors, 100, sample=800, seed=3)
     assert goal(like, weights, sampled.rows.tolist()) > 0.98 * exact
-    assert goal(like, weights, facility_location_graph(knn(vectors, 40), 100).rows.tolist()) > 0.99 * exact
     assert np.array_equal(sampled.rows, facility_location(vectors, 100, sample=800, seed=3).rows)
 
 
 def test_equal_rows_are_picked_once_and_lowest_first() -> None:
     vectors = np.repeat(np.eye(3, dtype=np.float32), 5, axis=0)
     assert facility_location(vectors, 4).rows.tolist() == [0, 5, 10, 1]
-    assert facility_location_graph(knn(vectors, 4), 4).rows.tolist() == [0, 5, 10, 1]
