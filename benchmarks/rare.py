@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from benchmarks.rarity_rivals import RIVALS
 from benchmarks.process_tree import peak_gb
+from benchmarks.rarity_rivals import RIVALS
 from benchmarks.report import Parts, Row, run_parts
 from kernels.density_clusters import density_clusters
 from kernels.independent_set import Kept
