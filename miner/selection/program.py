@@ -61,7 +61,8 @@ class Problem:
 
 class Plan(NamedTuple):
     """`type_of` (n,) and how many to take of each type; the clips of `counts` (cells,) that makes, L1 `gap` to the
-    targets and the `bound` of the linear program; `short` clips of the hard demands lack, at best `short_bound`."""
+    targets and the `bound` of the linear program; `short` clips of the hard demands lack, at best `short_bound`. Bounds
+    are rounded up, for clips are whole."""
 
     type_of: Ints
     take: Ints
@@ -178,7 +179,8 @@ class _Model:
         self._upper = np.concatenate([types.sizes.astype(np.float64), np.full(h + 2 * s, np.inf)])
 
     def optimum(self, box: tuple[Floats, Floats] | None) -> _Optimum:
-        """Shortest, then nearest to the targets, then of most value; in whole clips within `box`, if there is one."""
+        """Shortest, then nearest to the targets, both in whole clips, then of most value; all of it in whole clips, and
+        within `box`, if there is one."""
         t, h, s = self._sizes
         short, gap, value = (np.zeros(t + h + 2 * s) for _ in range(3))
         short[t : t + h], gap[t + h :], value[:t] = 1.0, 1.0, -self._types.value
@@ -187,7 +189,7 @@ class _Model:
         best = []
         for goal, there in ((short, h), (gap, s)):
             least = max(float(goal @ self._minimum(goal, limits, box, _EXACT)), 0.0) if there else 0.0
-            best.append(least if box is None else round(least))
+            best.append(float(np.ceil(least - _SLACK)))
             limits.append((goal, best[-1] + slack))
         found = self._minimum(value, limits, box, _NEAR)
         return _Optimum(found[:t], *best)
