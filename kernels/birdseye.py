@@ -76,18 +76,20 @@ def _cells(range_m: tuple[float, float], cell_m: float) -> int:
 @jit
 def _find_cells(
     points: NDArray[np.float32],
+    first: int,
     bounds: NDArray[np.float32],
     grid: tuple[int, int],
     columns: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]],
     cells: NDArray[np.int32],
 ) -> int:
-    """The cell of each point, -1 outside; leaves the heights in the third of `columns`. Gives how many are inside."""
+    """The cells of the points from `first` on, -1 outside; leaves the heights in the third of `columns`. Gives how many
+    are inside."""
     x_low, y_low, z_low, z_span, cell_m = bounds
     rows, wide = np.float32(grid[0]), np.float32(grid[1])
     last, width, zero, count = np.int32(grid[0] * grid[1] - 1), np.int32(grid[1]), np.float32(0), 0
     xs, ys, heights = columns
-    to_columns(points, xs, ys, heights)
-    for j in range(len(points)):
+    to_columns(points, first, len(cells), xs, ys, heights)
+    for j in range(len(cells)):
         x, y, height = (xs[j] - x_low) / cell_m, (ys[j] - y_low) / cell_m, heights[j] - z_low
         inside = (zero <= x) & (x < rows) & (zero <= y) & (y < wide) & (zero <= height) & (height < z_span)
         heights[j] = abs(height)  # not -0.0: its bits do not order
@@ -159,9 +161,9 @@ def _fill(
     xs, ys, heights = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     cells, runs, best = np.empty(BLOCK, np.int32), np.zeros((2, BLOCK + 1), np.int32), np.empty(BLOCK + 1, np.int64)
     for first in range(0, len(points), BLOCK):
-        block = points[first : first + BLOCK]
-        if _find_cells(block, bounds, grid, (xs, ys, heights), cells):
-            count = _find_runs(cells[: len(block)], heights.view(np.int32), first, runs, best)
+        own = cells[: len(points) - first]
+        if _find_cells(points, first, bounds, grid, (xs, ys, heights), own):
+            count = _find_runs(own, heights.view(np.int32), first, runs, best)
             found = _merge(points, runs, best[: count + 1], image, occupied, found)
     density = image[2]
     for cell in occupied[:found]:

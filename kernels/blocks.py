@@ -20,13 +20,13 @@ def checked_points(points: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @jit
-def to_columns(points: NDArray[Any], x: NDArray[Any], y: NDArray[Any], z: NDArray[Any]) -> None:
-    """Copy the first three columns of points (m, >= 3), C order, to x, y, z, each of at least m."""
-    count, width = points.shape
-    flat = points.reshape(count * width)
-    if width == 4:  # a stride known while compiling: three times as fast
+def to_columns(points: NDArray[Any], first: int, count: int, x: NDArray[Any], y: NDArray[Any], z: NDArray[Any]) -> None:
+    """Copy the first three columns of `count` points (n, >= 3), C order, to x, y, z, each of at least that many."""
+    width = points.shape[1]
+    flat, start = points.reshape(points.size), first * width
+    if width == 4:  # a stride known while compiling: four times as fast, and a third faster than on a slice
         for j in range(count):
-            x[j], y[j], z[j] = flat[4 * j], flat[4 * j + 1], flat[4 * j + 2]
+            x[j], y[j], z[j] = flat[start + 4 * j], flat[start + 4 * j + 1], flat[start + 4 * j + 2]
     else:
         for j in range(count):
-            x[j], y[j], z[j] = flat[width * j], flat[width * j + 1], flat[width * j + 2]
+            x[j], y[j], z[j] = flat[start + width * j], flat[start + width * j + 1], flat[start + width * j + 2]

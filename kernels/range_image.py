@@ -153,7 +153,7 @@ def _nearest(
     cells, bits = np.empty(BLOCK, np.int32), z.view(np.int32)
     for first in range(0, len(points), BLOCK):
         count = min(BLOCK, len(points) - first)
-        to_columns(points[first : first + count], x, y, z)
+        to_columns(points, first, count, x, y, z)
         _locate((x, y, z), ring[first : first + count], size, elevation, cells[:count])
         for j in range(count):
             if cells[j] < 0:
