@@ -85,6 +85,8 @@ class RayExecutor(Executor):
         need = self._need(stage)
         fitting = self._fitting(ray, stage, need)
         nodes, missing = _alive(ray), len(blocks)
+        # Between halves it bounds memory. To one operator it gives the second CPU a second late, and a pause a block.
+        ray.data.DataContext.get_current().op_resource_reservation_enabled = stage.num_gpus > 0
         try:
             source = ray.data.from_arrow_refs([ray.put(packed(block)) for block in blocks])
             with warnings.catch_warnings():
