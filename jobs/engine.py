@@ -85,10 +85,13 @@ class RayExecutor(Executor):
         need = self._need(stage)
         fitting = self._fitting(ray, stage, need)
         nodes, missing = _alive(ray), len(blocks)
-        # Between halves it bounds memory. To one operator it gives the second CPU a second late, and a pause a block.
-        ray.data.DataContext.get_current().op_resource_reservation_enabled = stage.num_gpus > 0
         try:
             source = ray.data.from_arrow_refs([ray.put(packed(block)) for block in blocks])
+            if not stage.num_gpus and not self.wait_nodes_s:
+                # Ray Data keeps CPUs back for other operators: here there are none, and it only starts the second
+                # worker a second late and each block a tenth. Between halves it bounds memory, and a growing pool asks
+                # it for how many.
+                source.context.op_resource_reservation_enabled = False
             with warnings.catch_warnings():
                 # Without a limit on retries a unit that kills its worker hangs Ray Data; 2.60 has no other way to give
                 # it.

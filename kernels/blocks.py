@@ -21,10 +21,11 @@ def checked_points(points: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @jit
 def to_columns(points: NDArray[Any], first: int, count: int, x: NDArray[Any], y: NDArray[Any], z: NDArray[Any]) -> None:
-    """Copy the first three columns of `count` points (n, >= 3), C order, to x, y, z, each of at least that many."""
+    """Copy the first three columns of `count` points from `first` on, of points (n, >= 3) in C order, to x, y, z, each
+    of at least that many."""
     width = points.shape[1]
     flat, start = points.reshape(points.size), first * width
-    if width == 4:  # a stride known while compiling: four times as fast, and a third faster than on a slice
+    if width == 4:  # a stride known while compiling: four times as fast
         for j in range(count):
             x[j], y[j], z[j] = flat[start + 4 * j], flat[start + 4 * j + 1], flat[start + 4 * j + 2]
     else:

@@ -2,7 +2,7 @@
 
 The goal is the sum over all rows i of weight_i times the largest likeness of i to a picked row. Likeness is (1 +
 cosine) / 2, 0 to 1, so that what a first pick gains is linear in its vector and known without a single pair. Greedy
-picks reach at least 1 - 1/e of the best goal (Nemhauser, Wolsey and Fisher 1978).
+picks among all rows reach at least 1 - 1/e of the best goal (Nemhauser, Wolsey and Fisher 1978).
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from kernels.lazy_greedy import lazy_greedy
 _ROWS_AT_ONCE = 512
 _LANES = 16
 _MEMORY = 800_000_000  # bytes of likenesses kept
-_POOL = 2  # candidates for each row of a sample, and
-_POOL_OF_PICKS = 4  # at least for each pick
+_POOL_OF_PICKS = 4  # candidates for each pick at least
 
 
 def facility_location(
@@ -31,20 +30,20 @@ def facility_location(
     sample: int | None = None,
     seed: int = 0,
 ) -> Picked:
-    """At most `k` of the unit rows `vectors` (n, d) by greedy facility location, exactly, and what each gained.
+    """At most `k` of the unit rows `vectors` (n, d) by greedy facility location, and what each gained: exactly greedy.
 
-    With a `sample`, only that many rows, drawn by `seed`, are to be stood for, each with the weight of n / sample rows.
-    The mean likeness is then known to within sqrt(ln(2 n / delta) / (2 sample)) with probability 1 - delta for each
-    pick (Hoeffding). Picks are from twice as many rows, drawn too, or 4 k; from others when these are used up. Ties:
-    the lower row. Memory beyond the input: 0.8 GB and O(n). Raises ValueError as `Candidates`.
+    With a `sample` of fewer rows than count, drawn by `seed`, these alone are to be stood for, each with the weight of
+    n / sample rows: where weights are equal, the mean likeness of one set is then known to within sqrt(ln(2 / delta) /
+    (2 sample)) with probability 1 - delta (Hoeffding). Picks are from the sample and as many others, or 4 k; from more
+    when these are used up. Ties: the lower row. Memory beyond the input: 0.8 GB, O(n), and copies of the rows to pick
+    from and to stand for, where these are not all. Raises ValueError as `Candidates`.
     """
     asked = (candidates or Candidates()).checked(vectors, k)
     rng = np.random.default_rng(seed)
     weights = asked.weighted(len(vectors))
-    stood_for, counted = vectors, np.flatnonzero(weights)
-    if sample is not None and sample < len(counted):
-        drawn = np.sort(rng.choice(counted, max(1, sample), replace=False))
-        stood_for, weights = vectors[drawn], weights[drawn] * np.float32(len(counted) / len(drawn))
+    counted = np.flatnonzero(weights)
+    drawn = counted if sample is None else counted[_drawn(rng, len(counted), max(1, sample))]
+    stood_for, weights = _rows(vectors, drawn), weights[drawn] * np.float32(len(counted) / max(1, len(drawn)))
     found = Picked(np.empty(0, np.int64), np.empty(0, np.float32))
     while len(found.rows) < k:
         taken = np.concatenate([asked.chosen, found.rows])
@@ -52,15 +51,26 @@ def facility_location(
         pool, left = np.flatnonzero(free.rows), k - len(found.rows)
         if not len(pool):
             break
-        most = len(pool) if sample is None else max(_POOL * sample, _POOL_OF_PICKS * left)
-        if most < len(pool):
-            pool = np.sort(rng.choice(pool, most, replace=False))
-        goal = _Dense(vectors if len(pool) == len(vectors) else vectors[pool], stood_for, weights)
+        if len(drawn) < len(counted):
+            others = np.setdiff1d(pool, drawn)
+            few = _drawn(rng, len(others), max(len(drawn), _POOL_OF_PICKS * left))
+            pool = np.union1d(pool[np.isin(pool, drawn)], others[few])
+        goal = _Dense(_rows(vectors, pool), stood_for, weights)
         bounds = goal.first_gains()
         goal.stand_for(vectors[taken])
         rows, gains, _ = lazy_greedy(bounds, left, free.among(pool), goal)
         found = Picked(np.concatenate([found.rows, pool[rows]]), np.concatenate([found.gains, gains]))
     return found
+
+
+def _drawn(rng: np.random.Generator, count: int, most: int) -> Rows:
+    """At most so many of the numbers below `count`, ascending."""
+    return np.arange(count) if count <= most else np.sort(rng.choice(count, most, replace=False))
+
+
+def _rows(vectors: Vectors, rows: Rows) -> Vectors:
+    """Some rows, ascending; without a copy where they are all."""
+    return vectors if len(rows) == len(vectors) else vectors[rows]
 
 
 class _Dense:
@@ -95,8 +105,9 @@ class _Dense:
 
     def stand_for(self, chosen: Vectors) -> None:
         """As if rows (m, d) had been picked that are not among those to pick from."""
-        for start in range(0, len(chosen), _ROWS_AT_ONCE):
-            likeness = self._stood_for @ (chosen[start : start + _ROWS_AT_ONCE] / 2).T
+        at_once = max(1, _MEMORY // (16 * max(1, len(self._stood_for))))
+        for start in range(0, len(chosen), at_once):
+            likeness = self._stood_for @ (chosen[start : start + at_once] / 2).T
             np.maximum(self._best, likeness.max(axis=1), out=self._best)
 
     def _load(self, asked: Rows) -> None:

@@ -27,6 +27,7 @@ from miner.lease import lease
 from miner.lineage import Run, Span, record, recover
 from miner.runlog import logged
 from miner.schema import INDEXES
+from miner.sound import check_manifests
 from miner.store import Store, one_of
 from miner.versions import content_version, manifests, run_tags, surplus
 
@@ -73,6 +74,7 @@ def compact(store: Store, how: Compaction, table: str | None = None) -> list[Com
     store.assert_current()
     done = []
     for name in _chosen(store, table):
+        check_manifests(store, [name])  # good versions would go, and the damaged one be sealed
         own = replace(how, run=replace(how.run, run_id=uuid.uuid4().hex[:12]))
         with logged(store, own.run, f"compact {name}"):
             done.append(_compact_open(store, name, own) if name in OPEN else _compact_leased(store, name, own))

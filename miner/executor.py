@@ -40,6 +40,7 @@ from miner.versions import OWNED, content_version
 from miner.worker import BlockWorker, Receipt
 
 MAX_ATTEMPTS = 3
+_KEPT_BESIDE = "quarantine", "lineage"  # by every stage
 _BLOCKS_PER_WORKER = 4
 _PIECES = 8
 _DIED = f"its worker died {MAX_ATTEMPTS} times on this unit alone"
@@ -101,16 +102,18 @@ class Executor(ABC):
 
     def _map(self, stage: Stage, store: Store, run: Run, log: RunLog) -> Report:
         began = Beginning()
-        check_manifests(store, [*stage.reads, *(output.table for output in stage.outputs)])
+        tables = [output.table for output in stage.outputs]
+        built_on = [*stage.reads, *tables, *_KEPT_BESIDE]
+        check_manifests(store, built_on)
         plan = make_plan(store, stage)  # before any table is made: it raises what is wrong with the stage's input
         store.ensure("quarantine")
         for output in stage.outputs:
             store.ensure(output.table, output.schema)
-        tables = [output.table for output in stage.outputs]
         retried = self.retry_quarantined and plan.quarantined > 0
         if not retried and not _has_work(store, plan) and not any(unrecorded(store, table) for table in tables):
             return report_of(plan, None, store, began)
         with lease(store, tables, run.run_id, self.wait, self.notify) as held:
+            check_manifests(store, built_on)
             for table in tables:
                 recover(store, table)
                 mend_keys(store, table)
@@ -130,7 +133,7 @@ class Executor(ABC):
                 terms = Terms(self.workers, self.decoders, self.in_process, self.prices)
                 report = with_usage(report, committer, began, terms)
             record(store, run, inputs, committer.spans(), cost_of(report))
-            seal(store, [*tables, "quarantine", "lineage"])
+            seal(store, [*tables, *_KEPT_BESIDE])
         return report
 
     def reduce(self, reduction: Reduction, store: Store, run: Run) -> Report:
@@ -148,11 +151,13 @@ class Executor(ABC):
     def _reduce(self, reduction: Reduction, store: Store, run: Run, started: float) -> tuple[dict[str, int], float]:
         """Rows by table, and the seconds another run held it first."""
         table = reduction.output.table
+        built_on = [*reduction.reads, table, *_KEPT_BESIDE]
+        check_manifests(store, built_on)
         store.ensure(table, reduction.output.schema)
-        check_manifests(store, [*reduction.reads, table])
         if not is_stale(reduction, store) and not unrecorded(store, table):
             return {}, 0.0
         with lease(store, [table], run.run_id, self.wait, self.notify) as held:
+            check_manifests(store, built_on)
             recover(store, table)
             if not is_stale(reduction, store):  # another run made the rows while this one waited
                 return {}, held.waited_s

@@ -12,7 +12,8 @@
    of the surroundings.
 4. A sum k of kernels of squares q is s = q / k times a Poisson number k / s (Bohm and Zech 2014, "Statistics of
    weighted Poisson events"), whose mean has the posterior Gamma(k / s + 1/2) of Jeffreys' prior; s tends to 1 as k does
-   to 0. Its 95 % interval, taken at all widths at once as these share their events, is the interval of the surprisal.
+   to 0. Its 95 % interval, taken at all widths at once as these share their events, is the interval of the surprisal;
+   the surroundings are taken as known.
 5. Over the reference a surprisal has an upper tail probability u. Several encoders are fused as -2 sum ln u (Fisher
    1925): one of them suffices to tell that an event is scarce. The *rarity* is the share of the reference that is less
    scarce than that, 0 to 1; its interval has the error of this share, too (Dvoretzky-Kiefer-Wolfowitz; Massart 1990).
@@ -37,8 +38,7 @@ from miner.footage import Floats, Footage
 
 MAX_REFERENCE = 20_000
 SHARES = (0.002, 0.005, 0.0125)
-SURROUNDINGS = 0.05
-_SURROUNDINGS = 30
+_SURROUNDING_SHARE, _LEAST_SURROUNDING = 0.05, 30
 LEVEL = 0.95
 _SAMPLE = 300
 _DIGITS = 9
@@ -56,14 +56,14 @@ class Estimate(NamedTuple):
 class Space:
     """The reference events in one encoder's space: unit `vectors` (r, dim), and the number of the drive of each (r,).
 
-    `concentrations` (s,) of the kernels; `logs` (r,), the mean of -ln p of each event, in the order of the vectors, and
-    the reference's own `surprisals` (r,), ascending.
+    `concentrations` (s,) of the kernels; `absolute` (r,), the mean of -ln p of each event, in the order of the
+    vectors, and the reference's own `surprisals` (r,), ascending.
     """
 
     vectors: Vector
     drive: Ints
     concentrations: Floats
-    logs: Floats
+    absolute: Floats
     surprisals: Floats
 
     @classmethod
@@ -74,23 +74,23 @@ class Space:
         found = concentration_of(vectors[sample], vectors, (drive[sample], drive), shares)
         concentrations = np.array([float(f"{each:.6g}") for each in found])
         sums = kernel_sums(vectors, vectors, concentrations, (drive, drive))
-        logs = _logs((sums + 0.5) / (_others(drive, drive) + 1))
-        space = cls(vectors, drive, concentrations, logs, np.zeros(0))
+        absolute = _surprise((sums + 0.5) / (_others(drive, drive) + 1))
+        space = cls(vectors, drive, concentrations, absolute, np.zeros(0))
         return replace(space, surprisals=np.sort(space.surprisal(vectors, drive).value))
 
     def surprisal(self, vectors: Vector, drive: Ints) -> Estimate:
         """Of events (n, dim) of the drives (n,), in nats: relative to what surrounds each."""
         widths = np.concatenate([self.concentrations, 2 * self.concentrations])  # the kernel squared is twice as narrow
-        nearest = max(_SURROUNDINGS, round(SURROUNDINGS * len(self.vectors)))
+        nearest = max(_LEAST_SURROUNDING, round(_SURROUNDING_SHARE * len(self.vectors)))
         groups = drive, self.drive
-        sums, usual = kernel_sums_and_medians(vectors, self.vectors, widths, groups, self.logs, nearest)
+        sums, usual = kernel_sums_and_medians(vectors, self.vectors, widths, groups, self.absolute, nearest)
         alike, squares = np.split(sums, 2, axis=1)
         others = _others(drive, self.drive)
         each = (squares + 0.5) / (alike + 0.5)
         tail = (1 - LEVEL) / 2
         high, low = (each * gammaincinv(alike / each + 0.5, at) / (others + 1) for at in (tail, 1 - tail))
         shares = (alike + 0.5) / (others + 1)
-        value, low, high = (np.round(_logs(p) - np.nan_to_num(usual), _DIGITS) for p in (shares, low, high))
+        value, low, high = (np.round(_surprise(p) - np.nan_to_num(usual), _DIGITS) for p in (shares, low, high))
         return Estimate(value, np.minimum(low, value), np.maximum(high, value))
 
     def tail(self, surprisal: Floats) -> Floats:
@@ -194,10 +194,10 @@ def reference_of(events: Footage, near: Mapping[str, float], seconds: Floats, me
     return Reference(spaces, chosen, near, float(seconds.sum()), driven, len(np.unique(drive)))
 
 
-def _logs(shares: Floats) -> Floats:
+def _surprise(shares: Floats) -> Floats:
     """The mean of -ln p over the widths, (n, s) to (n,)."""
-    logs: Floats = -np.log(shares.clip(1e-300)).mean(axis=1)
-    return logs
+    mean: Floats = -np.log(shares.clip(1e-300)).mean(axis=1)
+    return mean
 
 
 def _others(drive: Ints, drives: Ints) -> Ints:

@@ -185,7 +185,8 @@ class Sound:
 def check_manifests(store: Store, tables: Sequence[str]) -> None:
     """Raise Damaged if what one of the tables says of itself now (columns, encoder, files) is not what was written.
 
-    So it does for one that does not open. A table that is not there, or whose newest version is not sealed yet, passes.
+    So it does for one that does not open. A table that is not there, or whose newest version is not sealed yet, passes;
+    where the digests do not open, all do.
     """
     for table, problem in wrong_manifests(store, tables).items():
         raise _no_manifest(store, table, problem)
@@ -201,7 +202,10 @@ def wrong_manifests(store: Store, tables: Sequence[str]) -> dict[str, str]:
         with readable(store, table):
             versions[manifest(table, store.version(table))] = table
     known: dict[str, Digest] = {}
-    with suppress(Damaged), readable(store, "digests"):  # where the digests do not open, `Sound` says so
+    with (
+        suppress(Damaged),
+        readable(store, "digests"),
+    ):  # where these do not open, `Sound` and `seal` say so
         known = load_digests(store, one_of("file", versions)) if versions else {}
     wrong = problems(store, known)
     return {versions[file]: f"{file} {problem}" for file, problem in wrong.items()}
@@ -250,7 +254,8 @@ def index_files(table: str, dataset: Any, known: Mapping[str, Digest]) -> set[st
 
 
 def _no_manifest(store: Store, table: str, problem: str) -> Damaged:
-    return Damaged(f"table {table!r} of {store.uri} cannot be trusted: {problem}", _verify(store))
+    hint = f"{_verify(store)}; go back with: miner restore {shlex.quote(store.uri)} --table {table}"
+    return Damaged(f"table {table!r} of {store.uri} cannot be trusted: {problem}", hint)
 
 
 def _gone(store: Store, table: str, version: int) -> Damaged:

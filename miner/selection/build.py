@@ -183,9 +183,9 @@ def _report(spec: Spec, wanted: Sequence[Demand], plan: Plan, steps: _Steps, cho
         "chosen": chosen,
         "candidates": dict(zip(steps.names, left, strict=True)),
         "gap": plan.gap,
-        "bound": round(plan.bound, 6),
+        "bound": plan.bound,
         "gap_share": plan.gap / targets if targets else 0.0,
-        "bound_share": round(plan.bound, 6) / targets if targets else 0.0,
+        "bound_share": plan.bound / targets if targets else 0.0,
         "cells": cells,
     }
 

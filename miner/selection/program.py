@@ -22,7 +22,7 @@ Bools = NDArray[np.bool_]
 MAX_FREE = 5_000  # types that may all move by one in rounding; of more only those that are fractional
 TIERS = 8
 _NODES = 500  # not seconds: the same input has the same answer on any machine
-_SLACK = 1e-6
+_SLACK, _ROUNDING = 1e-6, 1e-4  # clips; by less than the latter HiGHS is off
 _EXACT, _NEAR = 1e-9, 1e-3  # a plan of the least gap is proven to be one, that of most value to a thousandth
 
 
@@ -179,8 +179,8 @@ class _Model:
         self._upper = np.concatenate([types.sizes.astype(np.float64), np.full(h + 2 * s, np.inf)])
 
     def optimum(self, box: tuple[Floats, Floats] | None) -> _Optimum:
-        """Shortest, then nearest to the targets, both in whole clips, then of most value; all of it in whole clips, and
-        within `box`, if there is one."""
+        """Shortest, then nearest to the targets, then of most value. The first two are rounded up to whole clips; in a
+        `box` what is taken is whole, too."""
         t, h, s = self._sizes
         short, gap, value = (np.zeros(t + h + 2 * s) for _ in range(3))
         short[t : t + h], gap[t + h :], value[:t] = 1.0, 1.0, -self._types.value
@@ -189,7 +189,7 @@ class _Model:
         best = []
         for goal, there in ((short, h), (gap, s)):
             least = max(float(goal @ self._minimum(goal, limits, box, _EXACT)), 0.0) if there else 0.0
-            best.append(float(np.ceil(least - _SLACK)))
+            best.append(max(0.0, float(np.ceil(least - _ROUNDING))) if box is None else float(round(least)))
             limits.append((goal, best[-1] + slack))
         found = self._minimum(value, limits, box, _NEAR)
         return _Optimum(found[:t], *best)

@@ -7,7 +7,7 @@ from typing import ClassVar
 from kernels.candidates import Candidates, Picked, Vectors
 from kernels.facility_location import facility_location
 
-SAMPLE = 10_000  # rows to stand for: the mean likeness is within 0.03 of the true one, at odds of 100,000 to 1
+SAMPLE = 10_000  # rows to stand for: the mean likeness of a set is within 0.03 of the true one, at odds of 10,000 to 1
 
 
 class FacilityLocationStrategy:

@@ -38,7 +38,9 @@ def test_medians_are_those_of_the_oracle(seed: int, count: int, nearest: int) ->
     references[count // 2 :] = references[: count - count // 2]  # every second one twice: as near as the last one
     own, theirs, values = rng.integers(3, size=9), rng.integers(3, size=count), rng.normal(size=count)
     widths = np.array([2.0])
-    sums, found = kernel_sums_and_medians(queries, references, widths, (own, theirs), values, nearest)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(density, "_PRODUCTS_AT_ONCE", 100)  # a few queries at a time
+        sums, found = kernel_sums_and_medians(queries, references, widths, (own, theirs), values, nearest)
     np.testing.assert_allclose(sums, kernel_sums(queries, references, widths, (own, theirs)), rtol=1e-12)
     for query, group, median in zip(queries, own, found, strict=True):
         others = theirs != group
