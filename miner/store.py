@@ -189,6 +189,7 @@ class Store:
         if not self.exists(table):
             try:
                 self._at(table).create(wanted)
+                self._forget_digests(table)
             except OSError:
                 if not self.exists(table):
                     raise
@@ -374,6 +375,12 @@ class Store:
         written = [json.loads(text) for text in fragments]
         self._note([Digest(*digest) for each in written for digest in each["digests"]])
         return [FragmentMetadata.from_json(json.dumps(each["fragment"])) for each in written]
+
+    def _forget_digests(self, table: str) -> None:
+        """Of a table that somebody removed and that is made anew: its files will have the names of the old ones."""
+        of_table = f"`table` = {quoted(table)}"
+        if table != "digests" and self.exists("digests") and self.count("digests", of_table):
+            self.delete("digests", of_table)
 
     def _note(self, digests: Sequence[Digest]) -> None:
         if digests:

@@ -141,6 +141,16 @@ def test_no_row_is_built_on_a_damaged_manifest(lake: Lake, table: str, fill: Cal
     assert {path: path.stat().st_mtime_ns for path in files(lake).values()} == before
 
 
+def test_a_table_that_was_removed_by_hand_is_made_anew(lake: Lake) -> None:
+    for table in (VECTORS, "assets", "quarantine"):
+        shutil.rmtree(Path(lake.uri, f"{table}.lance"), ignore_errors=True)
+    again = open(lake.uri, LocalExecutor(threads=2))
+    again.embed(["hashing"])
+    again.index()
+    assert verify_deep(again.store).ok and len(again.search("a truck", k=3).hits) == 3
+    assert load_digests(again.store).keys() == files(again).keys()
+
+
 def test_two_that_seal_one_table_agree(good: Lake, tmp_path: Path) -> None:
     shutil.copytree(good.uri, tmp_path / "copy")
     store = open(tmp_path / "copy").store
