@@ -180,7 +180,7 @@ class RayExecutor(Executor):
         import ray.data
 
         if not stage.loads and not stage.num_gpus:
-            return self._tasks(whole, stage, store, self.num_workers)
+            return self._tasks(whole, stage, store, self.num_workers if self.wait_nodes_s else fitting)
         return {
             "fn": Applying if stage.num_gpus else Whole,
             "fn_constructor_args": (stage, store, self.unit_timeout_s),

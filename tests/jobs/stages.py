@@ -47,6 +47,7 @@ class OneClipStage(Stage):
     fault: str = ""
     flag: str = ""
     pause_s: float = 0.0
+    block_size: int = 1000
     loads: bool = False
     num_gpus: float = 0.0
     early: bool = False
