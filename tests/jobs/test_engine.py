@@ -218,8 +218,6 @@ def test_an_error_of_the_store_stops_the_workers(store: Store, monkeypatch: pyte
     worked: list[int] = []
 
     class Counting(OneClipStage):
-        block_size = 10
-
         def _clips(self, units, wanted):  # type: ignore[no-untyped-def]
             worked.append(len(units))
             return super()._clips(units, wanted)
@@ -229,7 +227,7 @@ def test_an_error_of_the_store_stops_the_workers(store: Store, monkeypatch: pyte
 
     monkeypatch.setattr(Store, "commit", full)
     with pytest.raises(MinerError, match=r"no space left for .*lake .*MB free"):
-        LocalExecutor(threads=1).map(Counting(), store, Run("test"))
+        LocalExecutor(threads=1).map(Counting(block_size=10), store, Run("test"))
     assert sum(worked) < 2000
 
 
