@@ -202,10 +202,7 @@ def wrong_manifests(store: Store, tables: Sequence[str]) -> dict[str, str]:
         with readable(store, table):
             versions[manifest(table, store.version(table))] = table
     known: dict[str, Digest] = {}
-    with (
-        suppress(Damaged),
-        readable(store, "digests"),
-    ):  # where these do not open, `Sound` and `seal` say so
+    with suppress(Damaged), readable(store, "digests"):  # of these `Sound` and `seal` tell
         known = load_digests(store, one_of("file", versions)) if versions else {}
     wrong = problems(store, known)
     return {versions[file]: f"{file} {problem}" for file, problem in wrong.items()}

@@ -72,6 +72,7 @@ def test_no_set_is_better(problem: Problem) -> None:
     plan = checked(problem)
     assert (plan.short, plan.gap) == best_of_all(problem)
     assert plan.bound <= plan.gap + 1e-6 or plan.short > plan.short_bound + 1e-6
+    assert not np.signbit([plan.bound, plan.short_bound]).any(), "-0 is no number of clips"
 
 
 @pytest.mark.parametrize("seed", range(8))
