@@ -8,7 +8,8 @@ A name may end in `@fp32`, `@bf16` or `@fp16`, what both towers compute in, or i
 machine is fast in, for models that bear it (`auto_precision`). In one precision vectors of different processors
 differ by rounding only. Weights are converted, because autocast gains nothing on a CPU; float32 products stay exact,
 because torch's switch to cheaper ones (`set_float32_matmul_precision`) would change the vectors of every other encoder
-in the process.
+in the process. `@int8` is for CPUs that multiply bytes fast (VNNI), and has to be asked for: products of the image
+tower with weights are of 8 bits, all else is float32 (`embeddings.int8`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Floats = NDArray[np.float32]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
 _METHOD = 2  # counts up whenever vectors change for another reason than the weights and the precision
@@ -84,6 +85,10 @@ class OpenClipEncoder:
 
     def _settle(self, precision: Precision | None, processor: Processor) -> None:
         """What to compute in, and where."""
+        if precision == "int8":
+            if processor == "gpu":
+                raise ValueError("@int8 computes on CPUs; for a GPU leave it out, or say @bf16 or @fp16")
+            processor = "cpu"
         self._processor, self._device = processor, this_device(processor)
         self.precision: Precision = precision or auto_precision(self._vision, self._device)
         size = self._vision.get("image_size", 224)
@@ -162,7 +167,7 @@ class OpenClipEncoder:
     def _dtype(self) -> torch.dtype:
         import torch
 
-        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision, torch.float32)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -187,6 +192,10 @@ class OpenClipEncoder:
         settings = open_clip.get_model_preprocess_cfg(model)
         for name in [name for name, _ in model.named_children() if name != "visual"]:
             delattr(model, name)
+        if self.precision == "int8":
+            from embeddings.int8 import quantize
+
+            quantize(model.visual)
         mean, deviation = (torch.tensor(settings[key], device=self._device.kind) for key in ("mean", "std"))
         scale, bias = 1 / (255 * deviation), -mean / deviation
         return model, scale.repeat(self.input.size), bias.repeat(self.input.size)
@@ -198,7 +207,7 @@ class OpenClipEncoder:
 
         torch.set_num_threads(1)
         tag = None if self._model_name.startswith((_LOCAL, _HUB)) else self._source.partition("/")[2]
-        precision = self.precision if self.precision == "fp32" else f"pure_{self.precision}"
+        precision = f"pure_{self.precision}" if self.precision in ("bf16", "fp16") else "fp32"
         model = open_clip.create_model(
             self._model_name, tag, precision=precision, device=self._device.kind, require_pretrained=True
         )
@@ -207,7 +216,7 @@ class OpenClipEncoder:
 
 def split_precision(argument: str) -> tuple[str, Precision | None]:
     """A model's name and the precision it ends in: `ViT-B-32/openai@bf16`. None for none and for `@auto`."""
-    found = re.fullmatch(r"(.+)@(auto|fp32|bf16|fp16)", argument)
+    found = re.fullmatch(rf"(.+)@(auto|{'|'.join(get_args(Precision))})", argument)
     if found is None:
         return argument, None
     return found[1], None if found[2] == "auto" else cast(Precision, found[2])

@@ -86,7 +86,7 @@ def test_unknown_names_list_the_known() -> None:
         load_encoder("openclip:ViT-B-32")
 
 
-@pytest.mark.parametrize(("precision", "lowest"), [("fp32", 0.9999), ("bf16", 0.999), ("fp16", 0.999)])
+@pytest.mark.parametrize(("precision", "lowest"), [("fp32", 0.9999), ("bf16", 0.999), ("fp16", 0.999), ("int8", 0.999)])
 def test_equals_open_clip_with_squash(vit: str, precision: Precision, lowest: float) -> None:
     _assert_equals_open_clip(vit, f"@{precision}", lowest)
 
@@ -140,10 +140,11 @@ def test_same_bits_whatever_else_is_in_the_batch(vit: str, precision: Precision)
 
 
 def test_precision_is_part_of_the_version(vit: str) -> None:
-    auto, *named = (OpenClipEncoder(vit + suffix) for suffix in ("", "@auto", "@fp32", "@bf16", "@fp16"))
-    assert [each.name for each in named] == [f"openclip:{vit}@{end}" for end in ("auto", "fp32", "bf16", "fp16")]
+    auto, *named = (OpenClipEncoder(vit + suffix) for suffix in ("", "@auto", "@fp32", "@bf16", "@fp16", "@int8"))
+    ends = ["auto", *get_args(Precision)]
+    assert [each.name for each in named] == [f"openclip:{vit}@{end}" for end in ends]
     assert auto.version == named[0].version and auto.precision == this_device().fast
-    assert [each.version.rpartition("-")[2] for each in named[1:]] == ["fp32", "bf16", "fp16"]
+    assert [each.version.rpartition("-")[2] for each in named[1:]] == ends[1:]
     assert len({each.version.rpartition("-")[0] for each in named}) == 1
 
 
@@ -175,6 +176,16 @@ def test_a_worker_without_a_gpu_leaves_that_of_its_machine_alone(vit: str) -> No
         same = cpu.as_version(gpu.version)
         assert isinstance(same, OpenClipEncoder)
         np.testing.assert_array_equal(gpu.encode_text(["a van"]), same.encode_text(["a van"]))
+
+
+def test_int8_is_for_cpus(vit: str) -> None:
+    encoder = OpenClipEncoder(f"{vit}@int8")
+    assert encoder._device.kind == "cpu" and encoder.on("cpu").version == encoder.version
+    with pytest.raises(ValueError, match="@int8 computes on CPUs"):
+        encoder.on("gpu")
+    plain = OpenClipEncoder(vit)
+    assert plain.as_version(encoder.version).version == encoder.version
+    np.testing.assert_array_equal(encoder.encode_text(TEXTS), OpenClipEncoder(f"{vit}@fp32").encode_text(TEXTS))
 
 
 def test_batches_in_a_row_give_what_each_gives(vit: str) -> None:

@@ -24,6 +24,7 @@ def ray_executor() -> Iterator[RayExecutor]:
     root = str(Path(__file__).resolve().parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     executor = RayExecutor(num_cpus=2, num_gpus=1)
+    assert executor.workers == 2  # starts the cluster, which every command that a test runs in this process then uses
     yield executor
     ray.shutdown()
 
