@@ -151,11 +151,10 @@ def measure(options: argparse.Namespace) -> list[Row]:
             found.row(f"{case}, from 1600 x 900 pixels", f"{precision} frames", readme, 4.0 if quick else None),
             found.row(f"{case}, from squares", f"{precision} squares", batched, None),
         ]
-        table += [
-            found.row(f"{case}, from squares, of the limit", f"{precision} squares", f"{kind} products", 0.85)
-            for kind in dict.fromkeys([auto.precision, precision])
-            if kind != "fp32"
-        ]
+        for kind in dict.fromkeys([auto.precision, precision]):
+            least = 0.85 if kind == auto.precision != "fp32" else None
+            limited = f"{case}, from squares, of the limit"
+            table.append(found.row(limited, f"{precision} squares", f"{kind} products", least))
         cosine = (lowest, 1.0, "open_clip, fp32", None, ">= 0.999", lowest >= 0.999)
         table.append(Row(f"{case}, same frames", "lowest cosine", "1", *cosine))
     return table
