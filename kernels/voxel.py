@@ -107,12 +107,12 @@ class Workspace:
         bits = max(_SMALLEST_TABLE, (slots - 1).bit_length())
         name = f"slots {bits}"
         if name not in self._arrays:
-            self._arrays[name], self._generations[bits] = np.zeros(2**bits, np.uint64), 0
+            self._arrays[name], self._generations[bits] = np.zeros(2**bits, np.uint32), 0
         self._generations[bits] += 1
         if self._generations[bits] == 2 ** (32 - bits):
             self._arrays[name][:] = 0
             self._generations[bits] = 1
-        return passes.Table(self._arrays[name], np.uint64(bits), np.uint64(self._generations[bits] << bits))
+        return passes.Table(self._arrays[name], np.uint64(bits), np.uint32(self._generations[bits] << bits))
 
     def cells(self, voxel_size: VoxelSize, bounds: Bounds | None) -> passes.Cells:
         """The grid of these arguments; without bounds a guess, the grid that fitted last."""

@@ -1,9 +1,9 @@
 """The compiled passes of `kernels.voxel`: points to cell keys, keys to runs, runs to voxels, chunk by chunk.
 
 Neighbouring points of a scan line mostly share a cell, so the hash table is asked once per run of equal keys, not once
-per point. Its slots hold `key : 32 | generation | voxel number`: a slot of an older generation counts as free, so the
-table is not cleared between sweeps. Voxels are numbered as first seen, which makes results independent of the hash.
-Chunks are small enough that keys and runs stay in the cache between the passes.
+per point. Its slots hold `generation | voxel number`, 32 bits, and the key stands with the voxel: a slot of an older
+generation counts as free, so the table is not cleared between sweeps. Voxels are numbered as first seen, which makes
+results independent of the hash. Chunks are small enough that keys and runs stay in the cache between the passes.
 """
 
 # Numba's scalar types are unknown to mypy.
@@ -26,7 +26,7 @@ Keys = NDArray[np.uint32]
 Words = NDArray[np.uint64]
 
 CHUNK = 4096
-AHEAD = 16  # runs: time enough for a line of the table to arrive from the second-level cache or the third
+AHEAD = 32  # runs: time enough for a line of the table to arrive from the third-level cache or from memory
 NOWHERE = np.uint32(0xFFFFFFFF)
 # 2^64 / golden ratio (Knuth, Sorting and Searching, section 6.4). Of 64 bits, so that keys a power of two apart spread.
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -44,11 +44,11 @@ class Cells(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Open addressing. slots u64 (2^bits,); stamp: this sweep's generation at the place it has in a slot."""
+    """Open addressing. slots u32 (2^bits,); stamp: this sweep's generation at the place it has in a slot."""
 
-    slots: Words
+    slots: Keys
     bits: np.uint64
-    stamp: np.uint64
+    stamp: np.uint32
 
 
 class Runs(NamedTuple):
@@ -176,31 +176,39 @@ def _home(key: np.uint32, table: Table) -> int:
 
 
 @jit
-def _fetch_ahead(run: int, runs: Runs, table: Table) -> None:
-    prefetch(_address(table.slots) + (_home(_key(runs.words[run + AHEAD]), table) << uint64(3)))
+def _end(points: Floats) -> int:
+    return _address(points) + uint64(4) * uint64(points.size)
 
 
 @jit
-def _find(key: np.uint32, table: Table) -> tuple[int, bool]:
-    """The slot that holds the key, or the free one where it belongs; and whether it is free."""
+def _fetch_ahead(run: int, runs: Runs, table: Table, following: int) -> None:
+    """Ask for the slot of a later run, and for a line of the points at `following`: those of the next chunk arrive
+    while this one is looked up, which leaves memory idle. What is asked for behind the last is ignored."""
+    prefetch(_address(table.slots) + (_home(_key(runs.words[run + AHEAD]), table) << uint64(2)))
+    prefetch(following + (run << uint64(6)))
+
+
+@jit
+def _find(key: np.uint32, table: Table, found: Found) -> tuple[int, bool]:
+    """The slot of the key's voxel, or the free one where it belongs; and whether it is free."""
     slot = _home(key, table)
-    wanted = (uint64(key) << uint64(32)) | table.stamp
-    generations = uint64(0xFFFFFFFF) >> table.bits
-    differs = (table.slots[slot] ^ wanted) >> table.bits
-    while differs != uint64(0) and (differs & generations) == uint64(0):
+    while True:
+        held = uint64(table.slots[slot] ^ table.stamp)
+        if held >> table.bits:
+            return slot, True
+        if _key(found.words[held]) == key:
+            return slot, False
         slot = (slot + uint64(1)) & uint64(len(table.slots) - 1)
-        differs = (table.slots[slot] ^ wanted) >> table.bits
-    return slot, differs != uint64(0)
 
 
 @jit
-def _claim(slot: int, key: np.uint32, voxel: int, table: Table) -> None:
-    table.slots[slot] = (uint64(key) << uint64(32)) | table.stamp | uint64(voxel)
+def _claim(slot: int, voxel: int, table: Table) -> None:
+    table.slots[slot] = table.stamp | uint32(voxel)
 
 
 @jit
 def _voxel_at(slot: int, table: Table) -> int:
-    return table.slots[slot] & ((uint64(1) << table.bits) - uint64(1))
+    return uint64(table.slots[slot] ^ table.stamp)
 
 
 @jit
@@ -231,16 +239,18 @@ def _unpack(count: int, cells: Cells, found: Found) -> None:
 
 
 @jit
-def _merge_sums_of_4(count: int, runs: Runs, table: Table, found: Found, sums: Floats, known: int) -> int:
+def _merge_sums_of_4(
+    count: int, runs: Runs, table: Table, found: Found, sums: Floats, known: int, following: int
+) -> int:
     new, total, added = uint64(known), _address(sums), _address(runs.sums)
     for run in range(uint64(count)):
-        _fetch_ahead(run, runs, table)
+        _fetch_ahead(run, runs, table, following)
         word = runs.words[run]
         if _key(word) == NOWHERE:
             continue
-        slot, free = _find(_key(word), table)
+        slot, free = _find(_key(word), table, found)
         if free:
-            _claim(slot, _key(word), new, table)
+            _claim(slot, new, table)
             found.words[new] = word
             copy_4(total + (new << uint64(4)), added + (run << uint64(4)))
             new += uint64(1)
@@ -252,16 +262,16 @@ def _merge_sums_of_4(count: int, runs: Runs, table: Table, found: Found, sums: F
 
 
 @jit
-def _merge_sums(count: int, runs: Runs, table: Table, found: Found, sums: Floats, known: int) -> int:
+def _merge_sums(count: int, runs: Runs, table: Table, found: Found, sums: Floats, known: int, following: int) -> int:
     new = uint64(known)
     for run in range(uint64(count)):
-        _fetch_ahead(run, runs, table)
+        _fetch_ahead(run, runs, table, following)
         word = runs.words[run]
         if _key(word) == NOWHERE:
             continue
-        slot, free = _find(_key(word), table)
+        slot, free = _find(_key(word), table, found)
         if free:
-            _claim(slot, _key(word), new, table)
+            _claim(slot, new, table)
             found.words[new] = word
             for feature in range(uint64(sums.shape[1])):
                 sums[new, feature] = runs.sums[run, feature]
@@ -299,9 +309,9 @@ def mean_voxels(points: Floats, cells: Cells, table: Table, runs: Runs, found: F
         seen += _pack_keys(chunk, cells, runs.point_keys)
         count = _sum_runs(chunk, runs)
         if points.shape[1] == 4:
-            voxels = _merge_sums_of_4(count, runs, table, found, means, voxels)
+            voxels = _merge_sums_of_4(count, runs, table, found, means, voxels, _end(chunk))
         else:
-            voxels = _merge_sums(count, runs, table, found, means, voxels)
+            voxels = _merge_sums(count, runs, table, found, means, voxels, _end(chunk))
     _unpack(voxels, cells, found)
     _divide(voxels, means, found.counts)
     return voxels, seen
@@ -309,16 +319,16 @@ def mean_voxels(points: Floats, cells: Cells, table: Table, runs: Runs, found: F
 
 @jit
 def _number_runs(
-    count: int, runs: Runs, table: Table, found: Found, voxel_of_point: Ints, known: int, first: int
+    count: int, runs: Runs, table: Table, found: Found, voxel_of_point: Ints, known: int, first: int, following: int
 ) -> int:
     new, i = uint64(known), uint64(first)
     for run in range(uint64(count)):
-        _fetch_ahead(run, runs, table)
+        _fetch_ahead(run, runs, table, following)
         number, word = int32(-1), runs.words[run]
         if _key(word) != NOWHERE:
-            slot, free = _find(_key(word), table)
+            slot, free = _find(_key(word), table, found)
             if free:
-                _claim(slot, _key(word), new, table)
+                _claim(slot, new, table)
                 found.words[new] = word
                 number = int32(new)
                 new += uint64(1)
@@ -341,7 +351,8 @@ def number_voxels(
     for start in range(0, len(points), CHUNK):
         chunk = points[start : start + CHUNK]
         seen += _pack_keys(chunk, cells, runs.point_keys)
-        voxels = _number_runs(_find_runs(len(chunk), runs), runs, table, found, voxel_of_point, voxels, start)
+        count = _find_runs(len(chunk), runs)
+        voxels = _number_runs(count, runs, table, found, voxel_of_point, voxels, start, _end(chunk))
     _unpack(voxels, cells, found)
     return voxels, seen
 
@@ -361,19 +372,19 @@ def _copy_rows(count: int, row_bytes: int, source: int, target: int) -> None:
 def _gather_runs(count: int, points: Floats, runs: Runs, table: Table, found: Found, voxels: Floats, known: int) -> int:
     """Copy the runs of a chunk's points; the inner loop is one of addresses, as rows are few and short."""
     limit, most, new, begin = uint64(voxels.shape[0]), uint64(voxels.shape[1]), uint64(known), uint64(0)
-    row_bytes = uint64(4 * points.shape[1])
+    row_bytes, following = uint64(4 * points.shape[1]), _end(points)
     for run in range(uint64(count)):
-        _fetch_ahead(run, runs, table)
+        _fetch_ahead(run, runs, table, following)
         key, length = _key(runs.words[run]), _count(runs.words[run])
         source = _address(points) + begin * row_bytes
         begin += length
         if key == NOWHERE:
             continue
-        slot, free = _find(key, table)
+        slot, free = _find(key, table, found)
         if free:
             if new == limit:
                 continue
-            _claim(slot, key, new, table)
+            _claim(slot, new, table)
             voxel, held = new, uint64(0)
             found.words[new] = uint64(key) << uint64(32)
             new += uint64(1)
