@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 # Chosen by the first bytes: FFmpeg's own guess may be a playlist, which opens other files.
 _MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"uuid"}
 _OPTIONS = {
-    # The sample tables say all; parsers would only look at payloads. Without an analysis opening takes 1 ms, not 80.
-    "mov": {"fflags": "+nofillin+noparse", "analyzeduration": "1"},
-    "matroska": {"analyzeduration": "1"},
+    # The sample tables say all; parsers would only look at payloads. Without an analysis opening takes 1 ms, not 80;
+    # what it decodes nevertheless, the first frame for its format, is skipped. This does not stay with the decoder.
+    "mov": {"fflags": "+nofillin+noparse", "analyzeduration": "1", "skip_frame": "all"},
+    "matroska": {"analyzeduration": "1", "skip_frame": "all"},
     "avi": {},
 }
 _DECODER = {  # errors are concealed too where they do not raise: else damaged parts show memory of other frames
