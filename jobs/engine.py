@@ -6,6 +6,7 @@ and commits. Vectors never travel, decoded pixels only to a GPU. What is exact a
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -107,6 +108,10 @@ class RayExecutor(Executor):
         except RayError as error:
             _raise_if_fatal(ray, error)
             self.notify(f"a Ray worker died, its units are tried again ({_cause(error)})")
+        if stage.loads or stage.num_gpus:
+            # What Ray Data raised or noted of an actor that died holds handles of others in cycles, and so the CPUs and
+            # GPUs of these: who comes next would wait for them for ever.
+            gc.collect()
         if missing:  # Ray Data drops the blocks it lost without a word
             _assert_working(ray)
         for node in nodes.keys() - _alive(ray).keys():
