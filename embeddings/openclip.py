@@ -8,13 +8,13 @@ A name may end in `@fp32`, `@bf16` or `@fp16`, what both towers compute in, or i
 machine is fast in, for models that bear it (`auto_precision`). In one precision vectors of different processors
 differ by rounding only. Weights are converted, because autocast gains nothing on a CPU; float32 products stay exact,
 because torch's switch to cheaper ones (`set_float32_matmul_precision`) would change the vectors of every other encoder
-in the process. `@int8` is for CPUs that multiply bytes fast (VNNI), and has to be asked for: products of the image
-tower with weights are of 8 bits, all else is float32 (`embeddings.int8`).
+in the process. `@int8` is for CPUs that multiply bytes fast (VNNI) and bfloat16 no faster (no AMX), and has to be asked
+for: linear layers of the image tower are of 8 bits, all else is float32 (`embeddings.int8`). It gains where these are
+most of the work, as in vision transformers.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
@@ -98,7 +98,8 @@ class OpenClipEncoder:
 
     def _variant(self, precision: Precision | None, processor: Processor) -> OpenClipEncoder:
         """The same weights, used otherwise; their file is not read again."""
-        other = copy.copy(self)
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
         for loaded in ("_image_tower", "_text_tower"):
             other.__dict__.pop(loaded, None)
         other._settle(precision, processor)
@@ -110,7 +111,9 @@ class OpenClipEncoder:
     def on(self, processor: Processor) -> OpenClipEncoder:
         """The encoder for workers with, or without, a GPU: in what their processor is fast in, if nothing else is
         said."""
-        return self if processor == self._processor else self._variant(self._fixed, processor)
+        if processor == self._processor or (self._fixed == "int8" and processor != "gpu"):
+            return self
+        return self._variant(self._fixed, processor)
 
     def as_version(self, version: str) -> OpenClipEncoder:
         """The encoder of these weights that makes vectors of `version`; itself if no other precision does.
@@ -121,6 +124,8 @@ class OpenClipEncoder:
         stamp, _, precision = version.rpartition("-")
         others = {*get_args(Precision)} - {self.precision}
         named = split_precision(self._argument)[1]
+        if self._processor == "gpu":
+            others.discard("int8")
         if named or precision not in others or stamp != self.version.rpartition("-")[0]:
             return self
         return self._variant(cast(Precision, precision), self._processor)
@@ -193,12 +198,23 @@ class OpenClipEncoder:
         for name in [name for name, _ in model.named_children() if name != "visual"]:
             delattr(model, name)
         if self.precision == "int8":
-            from embeddings.int8 import quantize
-
-            quantize(model.visual)
+            self._quantize(model)
         mean, deviation = (torch.tensor(settings[key], device=self._device.kind) for key in ("mean", "std"))
         scale, bias = 1 / (255 * deviation), -mean / deviation
         return model, scale.repeat(self.input.size), bias.repeat(self.input.size)
+
+    def _quantize(self, model: Any) -> None:
+        """Raises ValueError where the CPU or the layers of the model are not made for it."""
+        import torch
+
+        from embeddings.int8 import quantize
+
+        try:
+            quantize(model.visual)
+            with torch.inference_mode():
+                model.encode_image(torch.zeros(1, 3, self.input.size, self.input.size))
+        except (AttributeError, ValueError) as error:  # some read the weights of their layers themselves
+            raise ValueError(f"{self.name}: leave out @int8, or say @fp32: {error}") from error
 
     def _load(self) -> Any:
         """The whole model in its precision on its device. The checkpoint is converted while it is copied in."""

@@ -108,12 +108,11 @@ class RayExecutor(Executor):
         except RayError as error:
             _raise_if_fatal(ray, error)
             self.notify(f"a Ray worker died, its units are tried again ({_cause(error)})")
-        if stage.loads or stage.num_gpus:
-            # What Ray Data raised or noted of an actor that died holds handles of others in cycles, and so the CPUs and
-            # GPUs of these: who comes next would wait for them for ever.
-            gc.collect()
         if missing:  # Ray Data drops the blocks it lost without a word
             _assert_working(ray)
+            # What Ray Data noted of the dead holds actors that live in cycles, and so their CPUs and GPUs: who comes
+            # next would wait for them for ever.
+            gc.collect()
         for node in nodes.keys() - _alive(ray).keys():
             self.notify(f"node {nodes[node]['NodeManagerAddress']} of the Ray cluster was lost; its work is done anew")
 

@@ -3,7 +3,7 @@
 Each row has its own step, a 127th of its largest magnitude, so that no row depends on others (vector-wise
 quantization: Dettmers et al. 2022, arXiv:2208.07339). A few large numbers would make the steps of the others coarse, so
 rows are turned before, both factors by the same Hadamard matrix, which spreads them and leaves products as they are
-(QuaRot: Ashkboos et al. 2024, arXiv:2404.00456). Products of whole numbers are the same on every processor.
+(QuaRot: Ashkboos et al. 2024, arXiv:2404.00456).
 """
 
 from __future__ import annotations
@@ -28,12 +28,10 @@ def quantize_rows(values: Floats) -> tuple[NDArray[np.int8], Floats]:
 
     whole * step is, to half a step, `values` times an orthogonal matrix, the same for every row of k numbers: the
     Hadamard matrix over 64 equal parts of a row, or over as many as a power of two divides it into. The step of a row
-    of zeros (all below 1e-30) is 0, and that of one with a NaN or an infinity is not finite.
+    of zeros (all below 1e-30) is 0, and that of one with a NaN, an infinity or what nears it (1e37) is not finite.
     """
-    n, k = values.shape
-    parts = math.gcd(k, _MOST_PARTS)
-    whole, steps, row = np.empty((n, k), np.int8), np.empty(n, np.float32), np.empty(k, np.float32)
-    _quantize(values, parts, row, row.view(np.int32), whole, steps, steps.view(np.int32))
+    whole, steps = np.empty(values.shape, np.int8), np.empty(len(values), np.float32)
+    _quantize(values, math.gcd(values.shape[1], _MOST_PARTS), whole, steps)
     return whole, steps
 
 
@@ -48,24 +46,17 @@ def scale_sums(sums: NDArray[np.int32], rows: Floats, columns: Floats, bias: Flo
 
 
 @jit
-def _quantize(
-    values: Floats,
-    parts: int,
-    row: Floats,
-    row_bits: NDArray[np.int32],
-    whole: NDArray[np.int8],
-    steps: Floats,
-    step_bits: NDArray[np.int32],
-) -> None:
+def _quantize(values: Floats, parts: int, whole: NDArray[np.int8], steps: Floats) -> None:
     """The bits of magnitudes are in the order of magnitudes, and a maximum of whole numbers becomes vector code."""
-    unit = np.float32(1 / math.sqrt(parts))
+    unit, row = np.float32(1 / math.sqrt(parts)), np.empty(values.shape[1], np.float32)
+    bits, step_bits = row.view(np.int32), steps.view(np.int32)
     for i in range(values.shape[0]):
         for j in range(len(row)):
             row[j] = values[i, j] * unit
         _turn(row, parts)
         largest = np.int32(0)
         for j in range(len(row)):
-            largest = max(largest, np.int32(row_bits[j] & _MAGNITUDE))
+            largest = max(largest, np.int32(bits[j] & _MAGNITUDE))
         step_bits[i] = largest
         if steps[i] < _LEAST:
             steps[i] = 0

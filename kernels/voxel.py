@@ -109,7 +109,7 @@ class Workspace:
         if name not in self._arrays:
             self._arrays[name], self._generations[bits] = np.zeros(2**bits, np.uint32), 0
         self._generations[bits] += 1
-        if self._generations[bits] == 2 ** (32 - bits):
+        if self._generations[bits] >= 2 ** (32 - bits):
             self._arrays[name][:] = 0
             self._generations[bits] = 1
         return passes.Table(self._arrays[name], np.uint64(bits), np.uint32(self._generations[bits] << bits))
@@ -146,7 +146,7 @@ def downsample(
     means = work.array("means", len(points), (points.shape[1],), np.float32)
 
     def one_pass(cells: passes.Cells, table: passes.Table) -> tuple[int, int]:
-        return passes.mean_voxels(points, cells, table, runs, found, means)
+        return passes.mean_voxels(points, cells, passes.Work(table, runs, found), means)
 
     count, dropped = _run(one_pass, points, (voxel_size, bounds), work, _SLOTS_PER_POINT * len(points))
     return _locked(Means(means[:count], found.coords[:count], found.counts[:count], dropped), workspace)
@@ -178,7 +178,7 @@ def voxelize_dynamic(
     numbers = work.array("numbers", len(points), (), np.int32)
 
     def one_pass(cells: passes.Cells, table: passes.Table) -> tuple[int, int]:
-        return passes.number_voxels(points, cells, table, runs, found, numbers)
+        return passes.number_voxels(points, cells, passes.Work(table, runs, found), numbers)
 
     count, dropped = _run(one_pass, points, (voxel_size, bounds), work, _SLOTS_PER_POINT * len(points))
     return _locked(Numbers(numbers[: len(points)], found.coords[:count], found.counts[:count], dropped), workspace)
@@ -277,7 +277,7 @@ def _gather(points: Floats, asked: Asked, limits: tuple[int, int], work: Workspa
     voxels = work.rows("voxels", (max_voxels, max_points, points.shape[1]))
 
     def one_pass(cells: passes.Cells, table: passes.Table) -> tuple[int, int]:
-        answer = passes.gather_voxels(points, cells, table, runs, found, voxels)
+        answer = passes.gather_voxels(points, cells, passes.Work(table, runs, found), voxels)
         work.clear_rows("voxels", found.counts[: answer[0]])
         return answer
 

@@ -161,16 +161,25 @@ def copy_1(context: Any, target: Any, source: Any) -> Lowering:
     return _copy(_F32)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def prefetch(context: Any, address: Any) -> Lowering:
-    """Ask for the cache line of an address, which will be written soon."""
-
+def _prefetch(to_write: bool) -> Lowering:
     def lower(target: Any, builder: Any, __: Any, args: Any) -> Any:
         pointer = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
         function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
-        write, keep_in_all_levels, data = (ir.Constant(_I32, value) for value in (1, 3, 1))
+        write, keep_in_all_levels, data = (ir.Constant(_I32, value) for value in (int(to_write), 3, 1))
         builder.call(function, [builder.inttoptr(args[0], pointer), write, keep_in_all_levels, data])
         return target.get_dummy_value()
 
     return types.void(types.uint64), lower
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch_to_write(context: Any, address: Any) -> Lowering:
+    """Ask for the cache line of an address, which will be written soon."""
+    return _prefetch(True)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch_to_read(context: Any, address: Any) -> Lowering:
+    """Ask for the cache line of an address, which will be read soon. One that is not mapped is ignored."""
+    return _prefetch(False)

@@ -18,14 +18,14 @@ from numba import float32, float64, int32, int64, uint32, uint64
 from numpy.typing import NDArray
 
 from kernels._jit import jit
-from kernels.voxel_lanes import add_4, copy_1, copy_4, pack_16_keys, prefetch, sum_runs_of_4
+from kernels.voxel_lanes import add_4, copy_1, copy_4, pack_16_keys, prefetch_to_read, prefetch_to_write, sum_runs_of_4
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 Keys = NDArray[np.uint32]
 Words = NDArray[np.uint64]
 
-CHUNK = 4096
+CHUNK = 8192
 AHEAD = 32  # runs: time enough for a line of the table to arrive from the third-level cache or from memory
 NOWHERE = np.uint32(0xFFFFFFFF)
 # 2^64 / golden ratio (Knuth, Sorting and Searching, section 6.4). Of 64 bits, so that keys a power of two apart spread.
@@ -67,6 +67,14 @@ class Found(NamedTuple):
     words: Words
     counts: Ints
     coords: Ints
+
+
+class Work(NamedTuple):
+    """What the passes over one sweep share."""
+
+    table: Table
+    runs: Runs
+    found: Found
 
 
 @jit
@@ -176,21 +184,20 @@ def _home(key: np.uint32, table: Table) -> int:
 
 
 @jit
-def _end(points: Floats) -> int:
-    return _address(points) + uint64(4) * uint64(points.size)
+def _fetch_ahead(run: int, work: Work, chunk: Floats) -> None:
+    """Ask for the slot of a later run, and for a line of the points behind the chunk: they arrive while these are
+    looked up, which leaves memory idle."""
+    slot = _home(_key(work.runs.words[run + AHEAD]), work.table)
+    prefetch_to_write(_address(work.table.slots) + (slot << uint64(2)))
+    size, at = uint64(4 * chunk.size), run << uint64(6)
+    if at < size:
+        prefetch_to_read(_address(chunk) + size + at)
 
 
 @jit
-def _fetch_ahead(run: int, runs: Runs, table: Table, following: int) -> None:
-    """Ask for the slot of a later run, and for a line of the points at `following`: those of the next chunk arrive
-    while this one is looked up, which leaves memory idle. What is asked for behind the last is ignored."""
-    prefetch(_address(table.slots) + (_home(_key(runs.words[run + AHEAD]), table) << uint64(2)))
-    prefetch(following + (run << uint64(6)))
-
-
-@jit
-def _find(key: np.uint32, table: Table, found: Found) -> tuple[int, bool]:
+def _find(key: np.uint32, work: Work) -> tuple[int, bool]:
     """The slot of the key's voxel, or the free one where it belongs; and whether it is free."""
+    table, found = work.table, work.found
     slot = _home(key, table)
     while True:
         held = uint64(table.slots[slot] ^ table.stamp)
@@ -239,16 +246,15 @@ def _unpack(count: int, cells: Cells, found: Found) -> None:
 
 
 @jit
-def _merge_sums_of_4(
-    count: int, runs: Runs, table: Table, found: Found, sums: Floats, known: int, following: int
-) -> int:
-    new, total, added = uint64(known), _address(sums), _address(runs.sums)
+def _merge_sums_of_4(count: int, chunk: Floats, work: Work, sums: Floats, known: int) -> int:
+    (table, runs, found), new = work, uint64(known)
+    total, added = _address(sums), _address(runs.sums)
     for run in range(uint64(count)):
-        _fetch_ahead(run, runs, table, following)
+        _fetch_ahead(run, work, chunk)
         word = runs.words[run]
         if _key(word) == NOWHERE:
             continue
-        slot, free = _find(_key(word), table, found)
+        slot, free = _find(_key(word), work)
         if free:
             _claim(slot, new, table)
             found.words[new] = word
@@ -262,14 +268,14 @@ def _merge_sums_of_4(
 
 
 @jit
-def _merge_sums(count: int, runs: Runs, table: Table, found: Found, sums: Floats, known: int, following: int) -> int:
-    new = uint64(known)
+def _merge_sums(count: int, chunk: Floats, work: Work, sums: Floats, known: int) -> int:
+    (table, runs, found), new = work, uint64(known)
     for run in range(uint64(count)):
-        _fetch_ahead(run, runs, table, following)
+        _fetch_ahead(run, work, chunk)
         word = runs.words[run]
         if _key(word) == NOWHERE:
             continue
-        slot, free = _find(_key(word), table, found)
+        slot, free = _find(_key(word), work)
         if free:
             _claim(slot, new, table)
             found.words[new] = word
@@ -301,32 +307,30 @@ def _divide(count: int, sums: Floats, counts: Ints) -> None:
 
 
 @jit
-def mean_voxels(points: Floats, cells: Cells, table: Table, runs: Runs, found: Found, means: Floats) -> tuple[int, int]:
+def mean_voxels(points: Floats, cells: Cells, work: Work, means: Floats) -> tuple[int, int]:
     """Means f32 (., features) of the points of each voxel. Gives the number of voxels and what `_pack_keys` counts."""
     voxels, seen = 0, int64(0)
     for start in range(0, len(points), CHUNK):
         chunk = points[start : start + CHUNK]
-        seen += _pack_keys(chunk, cells, runs.point_keys)
-        count = _sum_runs(chunk, runs)
+        seen += _pack_keys(chunk, cells, work.runs.point_keys)
+        count = _sum_runs(chunk, work.runs)
         if points.shape[1] == 4:
-            voxels = _merge_sums_of_4(count, runs, table, found, means, voxels, _end(chunk))
+            voxels = _merge_sums_of_4(count, chunk, work, means, voxels)
         else:
-            voxels = _merge_sums(count, runs, table, found, means, voxels, _end(chunk))
-    _unpack(voxels, cells, found)
-    _divide(voxels, means, found.counts)
+            voxels = _merge_sums(count, chunk, work, means, voxels)
+    _unpack(voxels, cells, work.found)
+    _divide(voxels, means, work.found.counts)
     return voxels, seen
 
 
 @jit
-def _number_runs(
-    count: int, runs: Runs, table: Table, found: Found, voxel_of_point: Ints, known: int, first: int, following: int
-) -> int:
-    new, i = uint64(known), uint64(first)
+def _number_runs(count: int, chunk: Floats, work: Work, voxel_of_point: Ints, known: int) -> int:
+    (table, runs, found), new, i = work, uint64(known), uint64(0)
     for run in range(uint64(count)):
-        _fetch_ahead(run, runs, table, following)
+        _fetch_ahead(run, work, chunk)
         number, word = int32(-1), runs.words[run]
         if _key(word) != NOWHERE:
-            slot, free = _find(_key(word), table, found)
+            slot, free = _find(_key(word), work)
             if free:
                 _claim(slot, new, table)
                 found.words[new] = word
@@ -343,17 +347,15 @@ def _number_runs(
 
 
 @jit
-def number_voxels(
-    points: Floats, cells: Cells, table: Table, runs: Runs, found: Found, voxel_of_point: Ints
-) -> tuple[int, int]:
+def number_voxels(points: Floats, cells: Cells, work: Work, voxel_of_point: Ints) -> tuple[int, int]:
     """The voxel of each point i32 (n,), -1 for none. Gives the number of voxels and what `_pack_keys` counts."""
     voxels, seen = 0, int64(0)
     for start in range(0, len(points), CHUNK):
         chunk = points[start : start + CHUNK]
-        seen += _pack_keys(chunk, cells, runs.point_keys)
-        count = _find_runs(len(chunk), runs)
-        voxels = _number_runs(count, runs, table, found, voxel_of_point, voxels, start, _end(chunk))
-    _unpack(voxels, cells, found)
+        seen += _pack_keys(chunk, cells, work.runs.point_keys)
+        count = _find_runs(len(chunk), work.runs)
+        voxels = _number_runs(count, chunk, work, voxel_of_point[start : start + CHUNK], voxels)
+    _unpack(voxels, cells, work.found)
     return voxels, seen
 
 
@@ -369,18 +371,18 @@ def _copy_rows(count: int, row_bytes: int, source: int, target: int) -> None:
 
 
 @jit
-def _gather_runs(count: int, points: Floats, runs: Runs, table: Table, found: Found, voxels: Floats, known: int) -> int:
+def _gather_runs(count: int, chunk: Floats, work: Work, voxels: Floats, known: int) -> int:
     """Copy the runs of a chunk's points; the inner loop is one of addresses, as rows are few and short."""
-    limit, most, new, begin = uint64(voxels.shape[0]), uint64(voxels.shape[1]), uint64(known), uint64(0)
-    row_bytes, following = uint64(4 * points.shape[1]), _end(points)
+    (table, runs, found), new, begin = work, uint64(known), uint64(0)
+    limit, most, row_bytes = uint64(voxels.shape[0]), uint64(voxels.shape[1]), uint64(4 * chunk.shape[1])
     for run in range(uint64(count)):
-        _fetch_ahead(run, runs, table, following)
+        _fetch_ahead(run, work, chunk)
         key, length = _key(runs.words[run]), _count(runs.words[run])
-        source = _address(points) + begin * row_bytes
+        source = _address(chunk) + begin * row_bytes
         begin += length
         if key == NOWHERE:
             continue
-        slot, free = _find(key, table, found)
+        slot, free = _find(key, work)
         if free:
             if new == limit:
                 continue
@@ -399,9 +401,7 @@ def _gather_runs(count: int, points: Floats, runs: Runs, table: Table, found: Fo
 
 
 @jit
-def gather_voxels(
-    points: Floats, cells: Cells, table: Table, runs: Runs, found: Found, voxels: Floats
-) -> tuple[int, int]:
+def gather_voxels(points: Floats, cells: Cells, work: Work, voxels: Floats) -> tuple[int, int]:
     """The first points of the first voxels, f32 (max voxels, max points, features); other rows stay as they are.
 
     Gives the number of voxels and what `_pack_keys` counts.
@@ -409,9 +409,9 @@ def gather_voxels(
     known, seen = 0, int64(0)
     for start in range(0, len(points), CHUNK):
         chunk = points[start : start + CHUNK]
-        seen += _pack_keys(chunk, cells, runs.point_keys)
-        known = _gather_runs(_find_runs(len(chunk), runs), chunk, runs, table, found, voxels, known)
-    _unpack(known, cells, found)
+        seen += _pack_keys(chunk, cells, work.runs.point_keys)
+        known = _gather_runs(_find_runs(len(chunk), work.runs), chunk, work, voxels, known)
+    _unpack(known, cells, work.found)
     return known, seen
 
 

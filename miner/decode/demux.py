@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"uuid"}
 _OPTIONS = {
     # The sample tables say all; parsers would only look at payloads. Without an analysis opening takes 1 ms, not 80;
-    # what it decodes nevertheless, the first frame for its format, is skipped. This does not stay with the decoder.
+    # the first frame of H.264, which it would decode nevertheless, is skipped. This does not stay with the decoder.
     "mov": {"fflags": "+nofillin+noparse", "analyzeduration": "1", "skip_frame": "all"},
     "matroska": {"analyzeduration": "1", "skip_frame": "all"},
     "avi": {},

@@ -25,13 +25,17 @@ needs_weights = pytest.mark.skipif(WEIGHTS is None, reason="MINER_TEST_WEIGHTS p
 
 @pytest.fixture(scope="module")
 def vit(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder as open_clip keeps models: a small vision transformer, CLIP's own text tower, random weights."""
+    """A small vision transformer, CLIP's own text tower."""
+    vision = {"image_size": 64, "layers": 3, "width": 128, "head_width": 32, "patch_size": 16}
+    return _saved(tmp_path_factory.mktemp("vit"), vision)
+
+
+def _saved(folder: Path, vision: dict[str, Any]) -> str:
+    """A model with random weights in a folder as open_clip keeps models."""
     import open_clip
     import torch
     from safetensors.torch import save_file
 
-    folder = tmp_path_factory.mktemp("vit")
-    vision = {"image_size": 64, "layers": 3, "width": 128, "head_width": 32, "patch_size": 16}
     text = {"width": 64, "heads": 2, "layers": 2}
     config = {"embed_dim": 64, "vision_cfg": vision, "text_cfg": text}
     settings = {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28], "interpolation": "bicubic"}
@@ -180,12 +184,38 @@ def test_a_worker_without_a_gpu_leaves_that_of_its_machine_alone(vit: str) -> No
 
 def test_int8_is_for_cpus(vit: str) -> None:
     encoder = OpenClipEncoder(f"{vit}@int8")
-    assert encoder._device.kind == "cpu" and encoder.on("cpu").version == encoder.version
+    assert encoder._device.kind == "cpu" and encoder.on("cpu") is encoder.on("any") is encoder
     with pytest.raises(ValueError, match="@int8 computes on CPUs"):
         encoder.on("gpu")
     plain = OpenClipEncoder(vit)
     assert plain.as_version(encoder.version).version == encoder.version
+    for_gpu = plain.on("gpu")
+    assert for_gpu.as_version(encoder.version) is for_gpu
     np.testing.assert_array_equal(encoder.encode_text(TEXTS), OpenClipEncoder(f"{vit}@fp32").encode_text(TEXTS))
+
+
+def test_a_model_that_int8_is_not_for_says_so_when_loaded(tmp_path: Path) -> None:
+    """A ResNet of CLIP's reads the weights of its last layers itself."""
+    vision = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 32, "patch_size": None}
+    model = _saved(tmp_path, vision)
+    with pytest.raises(ValueError, match="leave out @int8"):
+        OpenClipEncoder(f"{model}@int8").load()
+    OpenClipEncoder(f"{model}@fp32").load()
+
+
+def test_int8_is_refused_where_products_of_bytes_are_not_exact(vit: str) -> None:
+    """oneDNN can be held to older instructions; on another CPU, and in another library, this shows nothing."""
+    code = (
+        "import sys, torch; from embeddings.openclip import OpenClipEncoder\n"
+        "most = torch.full((32, 256), 127, dtype=torch.int8)\n"
+        "assert (torch._int_mm(most, most.t()) != 256 * 127**2).any(), 'exact'\n"
+        "OpenClipEncoder(sys.argv[1]).load()"
+    )
+    env = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", code, f"{vit}@int8"], capture_output=True, text=True, env=env)
+    if "AssertionError: exact" in done.stderr:
+        pytest.skip("products of bytes are exact here without VNNI, too")
+    assert "ValueError" in done.stderr and "no VNNI" in done.stderr and "leave out @int8" in done.stderr, done.stderr
 
 
 def test_batches_in_a_row_give_what_each_gives(vit: str) -> None:
@@ -207,8 +237,9 @@ def test_batches_in_a_row_give_what_each_gives(vit: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_model_gives_nearly_the_same(vit: str) -> None:
-    plain, compiled = OpenClipEncoder(f"{vit}@fp32"), OpenClipEncoder(f"{vit}@fp32")
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_compiled_model_gives_nearly_the_same(vit: str, precision: Precision) -> None:
+    plain, compiled = (OpenClipEncoder(f"{vit}@{precision}") for _ in range(2))
     compiled.load(compiled=True)
     frames = np.random.default_rng(4).integers(0, 256, plain.input.shape, dtype=np.uint8)
     np.testing.assert_allclose(compiled.encode(frames), plain.encode(frames), atol=1e-5)

@@ -155,7 +155,7 @@ def test_no_frame_is_read_for_the_index_of_an_mp4(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["plain.mp4", "plain.mkv"])
 def test_opening_decodes_no_frame(tmp_path: Path, name: str) -> None:
-    """FFmpeg learns the format of pixels from the first frame, which takes longer than all else of an index."""
+    """Of H.264, FFmpeg learns the format of pixels from the first one, which takes longer than all else of an index."""
     with Video.opened(str(write_video(tmp_path / name, 12))) as video:
         assert video.decoder.pix_fmt is None and video.decoder.skip_frame == "DEFAULT"
 
