@@ -203,6 +203,7 @@ def test_a_model_that_int8_is_not_for_says_so_when_loaded(tmp_path: Path) -> Non
     OpenClipEncoder(f"{model}@fp32").load()
 
 
+@pytest.mark.slow
 def test_int8_is_refused_where_products_of_bytes_are_not_exact(vit: str) -> None:
     """oneDNN can be held to older instructions; on another CPU, and in another library, this shows nothing."""
     code = (
