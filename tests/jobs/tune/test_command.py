@@ -150,4 +150,4 @@ def test_a_trial_with_gpus_knows_who_prepares(source: Path, tmp_path: Path, ray_
     outcome = trials({"batch_size": 8, "num_gpus": 0.5, "decode_workers": 2}, 32)
     assert not outcome.failed and outcome.rate > 0
     assert "apply" in outcome.pools and "prepare" not in outcome.pools and 0 < outcome.busy["prepare"] <= 1
-    assert outcome.busy["apply"] + outcome.busy["write"] <= 1.01
+    assert outcome.busy["apply"] + outcome.busy["write"] <= 1.1  # of one worker's time; clocks of a second's work
