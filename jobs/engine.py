@@ -99,8 +99,7 @@ class RayExecutor(Executor):
                 warnings.simplefilter("ignore", RayDeprecationWarning)
                 if stage.num_gpus:
                     source = source.map_batches(**self._preparing(stage, store), **_ROW_BY_ROW)
-                at_once = min(fitting, self.num_workers or (fitting if stage.num_gpus else self.workers))
-                placement = self._placement(stage, store, at_once, len(blocks))
+                placement = self._placement(stage, store, fitting, len(blocks))
                 receipts = source.map_batches(**placement, **_ROW_BY_ROW, memory=need.get("memory"))
             for batch in receipts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 missing -= len(batch)
@@ -183,16 +182,18 @@ class RayExecutor(Executor):
         """Actors for a stage that loads something or has GPUs; tasks, which reuse processes, for another."""
         import ray.data
 
+        at_once = min(fitting, self.num_workers or (fitting if stage.num_gpus else self.workers))
         if not stage.loads and not stage.num_gpus:
-            # One waits behind each that is at work: to send the next when one ends takes Ray Data a tenth of a second.
-            queued = fitting if self.num_workers else 2 * fitting
-            return self._tasks(whole, stage, store, self.num_workers if self.wait_nodes_s else queued)
+            # As many as fit run, however many are sent: one waits behind each, as to send the next when one ends takes
+            # Ray Data a tenth of a second.
+            sent = at_once if at_once < fitting else 2 * fitting
+            return self._tasks(whole, stage, store, self.num_workers if self.wait_nodes_s else sent)
         return {
             "fn": Applying if stage.num_gpus else Whole,
             "fn_constructor_args": (stage, store, self.unit_timeout_s),
             "compute": ray.data.ActorPoolStrategy(
-                min_size=min(fitting, blocks),
-                max_size=min(self.num_workers or blocks, blocks) if self.wait_nodes_s else min(fitting, blocks),
+                min_size=min(at_once, blocks),
+                max_size=min(self.num_workers or blocks, blocks) if self.wait_nodes_s else min(at_once, blocks),
             ),
             "num_cpus": 0 if stage.num_gpus else _CPUS_PER_ACTOR,
             "num_gpus": stage.num_gpus,
